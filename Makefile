@@ -1,0 +1,49 @@
+# Everything a person or the CI types. Each target makes or completes the virtual environment by itself.
+#   ARGS    passed on to `mmpi demo`, pytest, the benchmark or uv
+#   VENV    where the environment lives
+#   PYTHON  the interpreter to make it with (CPython >= 3.11)
+
+VENV ?= .venv
+PYTHON ?=
+ARGS ?=
+BIN := $(VENV)/bin
+BOOTSTRAP := @VENV="$(VENV)" PYTHON="$(PYTHON)" scripts/bootstrap
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help demo test setup lint unit slow bench lock
+
+help: ## print this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+demo: ## watch the market maker work on a generated market: make demo ARGS="--seconds 20 --json"
+	$(BOOTSTRAP) run
+	@$(BIN)/mmpi demo $(ARGS)
+
+test: ## lint and the whole test suite; with ARGS one pytest run: make test ARGS="-k ladder"
+ifeq ($(ARGS),)
+test: lint unit slow
+else
+test: lint
+	$(BIN)/pytest $(ARGS)
+endif
+
+setup: ## make .venv with everything: run, research and development
+	$(BOOTSTRAP) dev
+
+lint: setup ## ruff, mypy --strict and the import contracts
+	$(BIN)/ruff check
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+unit: setup ## the unit suite, on two cores
+	$(BIN)/pytest -m "not slow" -n 2
+
+slow: setup ## the process-level suites, one after the other
+	$(BIN)/pytest -m slow
+
+bench: setup ## measure speed and memory
+	$(BIN)/python bench/run.py $(ARGS)
+
+lock: setup ## write requirements/*.txt anew; newer versions: make lock ARGS=--upgrade
+	@VENV="$(VENV)" scripts/lock $(ARGS)

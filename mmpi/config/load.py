@@ -1,0 +1,167 @@
+"""Load: one checked configuration out of all sources, resolved to settings.Settings.
+
+Invariant: either everything is right, or one ConfigError says everything that is wrong.
+It must not know pydantic, or what any part does with its settings.
+"""
+
+import hashlib
+import os
+from collections.abc import Iterator, Mapping
+from decimal import Decimal
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from mmpi.config import models, relations, schema, sources
+from mmpi.errors import ConfigError
+from mmpi.instrument import MONEY_SCALE, Money, money_text
+from mmpi.quoting.layered import LayeredConfig
+from mmpi.risk import RiskConfig
+from mmpi.settings import (
+    GuardianSettings,
+    InstrumentSettings,
+    JournalSettings,
+    PathSettings,
+    Settings,
+    VenueSettings,
+)
+from mmpi.sim.exchange import SimConfig
+from mmpi.sim.market import MarketConfig
+
+INSTALLED_PATH: Final = Path("/etc/mmpi/mmpi.toml")
+PATH_VARIABLE: Final = "MMPI_CONFIG"
+EMPTY: Final = schema.toml_text("")
+"""A text that nobody chose."""
+NO_FILE: Final = "no configuration file: built-in paper defaults on the generated market"
+
+
+class Loaded(msgspec.Struct, frozen=True):
+    """Settings, and for each dotted key its value as text and its origin: default, file or `environment NAME`."""
+
+    settings: Settings
+    values: dict[str, str]
+    origins: dict[str, str]
+    notes: list[str]
+    """What is permitted but should be known."""
+
+
+def effective(loaded: Loaded) -> list[tuple[str, str, str]]:
+    """Return (key, value, origin) for every key that is in force."""
+    return [(key, value, loaded.origins[key]) for key, value in loaded.values.items()]
+
+
+def digest(settings: Settings) -> str:
+    """Return the SHA-256, in hexadecimal, of everything that decides behaviour: all but folders and the box's name."""
+    content = msgspec.to_builtins(settings)
+    for key in ("device_id", "paths", "digest"):
+        del content[key]
+    return hashlib.sha256(msgspec.json.encode(content, order="sorted")).hexdigest()
+
+
+def load_config(path: Path | None, environ: Mapping[str, str]) -> Loaded:
+    """Return the checked configuration: `path`'s, else MMPI_CONFIG's, else the installed file's, else paper defaults.
+
+    The environment's overrides win over a file. ConfigError has one line for every thing that is wrong.
+    """
+    file = _chosen(path, environ)
+    gathered = sources.gather(file, environ, models.KEYS, models.GENERATED_INSTRUMENTS)
+    config, refused = models.validate(gathered.tables)
+    values = _values(config)
+    automatic = {k: v for k, v in sources.automatic(environ, config.paths.state_dir).items() if values[k] == EMPTY}
+    settings = _settings(config, automatic)
+    reason = config.risk.override_reason
+    broken = relations.problems(settings, reason)
+    lines = [*gathered.wrong, *_refusals(gathered, refused), *_breaches(gathered, values, broken, refused)]
+    if lines:
+        raise ConfigError("\n".join(lines))
+    return Loaded(
+        settings=settings,
+        values=values | {key: schema.toml_text(value) for key, (value, _) in automatic.items()},
+        origins={key: automatic.get(key, ("", gathered.origins.get(key, sources.DEFAULT)))[1] for key in values},
+        notes=([] if file else [NO_FILE]) + list(relations.notes(settings, reason)),
+    )
+
+
+def _chosen(path: Path | None, environ: Mapping[str, str]) -> Path | None:
+    if path is None and environ.get(PATH_VARIABLE):
+        path = Path(environ[PATH_VARIABLE])
+    return path or (INSTALLED_PATH if os.path.exists(INSTALLED_PATH) else None)
+
+
+def _refusals(gathered: sources.Gathered, refused: list[models.Refusal]) -> Iterator[str]:
+    """Return the lines for values that are wrong by themselves."""
+    for path, said in refused:
+        if path not in gathered.secrets:
+            yield gathered.line((schema.dotted(path),), schema.shown(sources.look_up(gathered.tables, path)), said)
+
+
+def _breaches(
+    gathered: sources.Gathered,
+    values: dict[str, str],
+    broken: Iterator[relations.Problem],
+    refused: list[models.Refusal],
+) -> Iterator[str]:
+    """Return the lines for broken relations between values that are fine by themselves."""
+    bad = [f"{schema.dotted(path)}." for path, _ in refused]
+    for problem in broken:
+        if not any(f"{key}.".startswith(prefix) for key in problem.keys for prefix in bad):
+            yield gathered.line(problem.keys, values.get(problem.keys[0]), f"allowed: {problem.allowed}")
+
+
+def _settings(config: models.Config, automatic: dict[str, tuple[str, str]]) -> Settings:
+    """Return the settings, with what `automatic` holds in place of empty texts."""
+    settings = Settings(
+        device_id=config.device.id or automatic["device.id"][0],
+        paths=PathSettings(
+            state_dir=config.paths.state_dir or automatic["paths.state_dir"][0],
+            runtime_dir=config.paths.runtime_dir or automatic["paths.runtime_dir"][0],
+            secrets_dir=config.secrets.dir or automatic["secrets.dir"][0],
+        ),
+        venue=VenueSettings(**config.venue.model_dump()),
+        instruments=tuple(_instrument(name, each) for name, each in config.instruments.items()),
+        risk=_risk(config.risk),
+        sim=SimConfig(**config.sim.model_dump()),
+        market=MarketConfig(**config.market.model_dump()),
+        journal=JournalSettings(**config.journal.model_dump()),
+        guardian=GuardianSettings(**config.guardian.model_dump()),
+    )
+    return msgspec.structs.replace(settings, digest=digest(settings))
+
+
+def _instrument(name: str, section: models.Instrument) -> InstrumentSettings:
+    layered = section.layered
+    amounts = {"size": _amount_text(layered.size), "notional": _amount_text(layered.notional_in_force())}
+    return InstrumentSettings(
+        name=name,
+        quoter=LayeredConfig(**(layered.model_dump() | amounts)),
+        tick_size=_amount_text(section.tick_size),
+        lot_size=_amount_text(section.lot_size),
+    )
+
+
+def _risk(section: models.Risk) -> RiskConfig:
+    limits = section.model_dump(exclude={"override_reason"})
+    return RiskConfig(**{key: _money(v) if isinstance(v, Decimal) else v for key, v in limits.items()})
+
+
+def _values(config: models.Config) -> dict[str, str]:
+    """Return every key's value in TOML notation."""
+    values = {schema.dotted(path): _value_text(value) for path, value in sources.leaves(config.model_dump())}
+    for name, section in config.instruments.items():
+        notional = section.layered.notional_in_force()
+        values[schema.dotted(("instruments", name, "layered", "notional"))] = _value_text(notional)
+    return values
+
+
+def _value_text(value: object) -> str:
+    return money_text(_money(value)) if isinstance(value, Decimal) else schema.toml_text(value)
+
+
+def _amount_text(value: Decimal) -> str:
+    """Return an amount as settings hold it: plain decimal text, empty for 0."""
+    return money_text(_money(value)) if value else ""
+
+
+def _money(value: Decimal) -> Money:
+    return int(value * MONEY_SCALE)

@@ -1,0 +1,170 @@
+"""Relations: what configuration values must be to each other, and what a person should be told about them.
+
+Invariant: each bound on one value alone is in models.py; everything here concerns at least two.
+It must not know where a value came from.
+"""
+
+from collections.abc import Iterator
+from decimal import Decimal
+from ipaddress import ip_address
+from typing import Final
+from urllib.parse import urlsplit
+
+import msgspec
+
+from mmpi.config.schema import dotted
+from mmpi.errors import ConfigError
+from mmpi.instrument import Money, make_instrument, money, money_text
+from mmpi.settings import InstrumentSettings, Settings, VenueSettings
+from mmpi.sim.market import GENERATED
+
+LOSS_FRACTION: Final = 10
+"""A session may lose a tenth of the capital; more wants a written reason (risk.override_reason)."""
+SEGMENTS: Final = 2
+"""The journal drops whole segments while it writes another, so it needs room for two."""
+
+
+class Problem(msgspec.Struct, frozen=True):
+    """A broken relation: the keys concerned, the one to complain about first, and what is allowed for that one."""
+
+    keys: tuple[str, ...]
+    allowed: str
+
+
+def problems(settings: Settings, override_reason: str) -> Iterator[Problem]:
+    """Return every broken relation."""
+    yield from _venue(settings.venue)
+    yield from _order_of_limits(settings)
+    if not override_reason:
+        yield from _losses(settings)
+    for instrument in settings.instruments:
+        yield from _instrument(instrument, settings)
+    if settings.journal.max_bytes < SEGMENTS * settings.journal.segment_bytes:
+        yield Problem(
+            ("journal.max_bytes", "journal.segment_bytes"),
+            f"at least {SEGMENTS} x journal.segment_bytes ({settings.journal.segment_bytes})",
+        )
+
+
+def notes(settings: Settings, override_reason: str) -> Iterator[str]:
+    """Return what is permitted but should be known."""
+    if override_reason:
+        for problem in _losses(settings):
+            yield f"{problem.keys[0]}: more than 10% of risk.capital; reason given: {override_reason}"
+    for instrument in settings.instruments:
+        yield from _ladder_notes(instrument, settings)
+    whole, most = sum(2 * _side(each) for each in settings.instruments), settings.risk.max_total
+    if whole > most:
+        yield f"risk.max_total: {money_text(most)} is less than all ladders together ({money_text(whole)})"
+
+
+def _venue(venue: VenueSettings) -> Iterator[Problem]:
+    if venue.name == "generated":
+        if venue.mode != "paper":
+            yield Problem(("venue.mode", "venue.name"), '"paper", the only mode of venue.name "generated"')
+        if venue.url:
+            yield Problem(("venue.url", "venue.name"), 'none for venue.name "generated", which has no address')
+    elif venue.mode == "live" and not venue.url.startswith("https://"):
+        yield Problem(("venue.url", "venue.mode", "venue.name"), 'an https:// address for venue.mode "live"')
+    elif venue.mode == "practice" and not _is_loopback(venue.url):
+        yield Problem(
+            ("venue.url", "venue.mode", "venue.name"),
+            'an address of this machine for venue.mode "practice", such as "http://127.0.0.1:8765"',
+        )
+    elif not venue.url:
+        yield Problem(("venue.url", "venue.name"), f'the address of venue.name "{venue.name}"')
+    if venue.expires_after_ms >= venue.ack_timeout_s * 1000:
+        yield Problem(
+            ("venue.expires_after_ms", "venue.ack_timeout_s"),
+            f"less than venue.ack_timeout_s ({venue.ack_timeout_s} s): an order must be void before it is given up on",
+        )
+
+
+def _is_loopback(url: str) -> bool:
+    host = urlsplit(url).hostname or ""
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _order_of_limits(settings: Settings) -> Iterator[Problem]:
+    risk = settings.risk
+    chain = (
+        ("risk.max_order", risk.max_order),
+        ("risk.max_position", risk.max_position),
+        ("risk.max_instrument", risk.max_instrument),
+        ("risk.max_total", risk.max_total),
+    )
+    for (lower_key, lower), (upper_key, upper) in zip(chain, chain[1:], strict=False):
+        if lower > upper:
+            yield Problem((lower_key, upper_key), f"at most {upper_key} ({money_text(upper)})")
+
+
+def _losses(settings: Settings) -> Iterator[Problem]:
+    risk = settings.risk
+    for key, loss in (("risk.session_loss", risk.session_loss), ("risk.max_drawdown", risk.max_drawdown)):
+        if loss * LOSS_FRACTION > risk.capital:
+            yield Problem(
+                (key, "risk.capital", "risk.override_reason"),
+                f"at most 10% of risk.capital ({money_text(risk.capital)}) unless risk.override_reason says why",
+            )
+
+
+def _instrument(instrument: InstrumentSettings, settings: Settings) -> Iterator[Problem]:
+    quoter = instrument.quoter
+    layered = dotted(("instruments", instrument.name, "layered"))
+    if bool(quoter.size) == bool(quoter.notional):
+        yield Problem((f"{layered}.size", f"{layered}.notional"), "exactly one of size and notional above 0")
+    elif _rung(instrument) > settings.risk.max_order:
+        yield Problem(
+            (f"{layered}.notional", f"{layered}.size", "risk.max_order"),
+            f"at most risk.max_order ({money_text(settings.risk.max_order)}), or every order is refused",
+        )
+    spread, step = Decimal(repr(quoter.spread_percent)), Decimal(repr(quoter.step_percent))
+    outermost_bps = 100 * (spread / 2 + (quoter.levels - 1) * step)
+    if outermost_bps > Decimal(repr(settings.risk.price_band_bps)):
+        yield Problem(
+            (f"{layered}.spread_percent", f"{layered}.step_percent", f"{layered}.levels", "risk.price_band_bps"),
+            f"a ladder within risk.price_band_bps ({settings.risk.price_band_bps}) of the reference; "
+            f"spread_percent / 2 + (levels - 1) x step_percent is {outermost_bps.normalize():f} basis points",
+        )
+    yield from _grid(instrument, settings)
+
+
+def _grid(instrument: InstrumentSettings, settings: Settings) -> Iterator[Problem]:
+    here = dotted(("instruments", instrument.name))
+    if settings.venue.name == "generated" and instrument.name not in GENERATED:
+        yield Problem((here, "venue.name"), f"instruments of the generated market: {', '.join(GENERATED)}")
+    if instrument.tick_size and instrument.lot_size:
+        try:
+            make_instrument(instrument.name, instrument.tick_size, instrument.lot_size)
+        except ConfigError:
+            yield Problem(
+                (f"{here}.tick_size", f"{here}.lot_size"),
+                "tick_size x lot_size a multiple of 2e-12, so that money stays exact",
+            )
+
+
+def _ladder_notes(instrument: InstrumentSettings, settings: Settings) -> Iterator[str]:
+    risk = settings.risk
+    here = dotted(("instruments", instrument.name, "layered"))
+    side, orders = _side(instrument), 2 * instrument.quoter.levels
+    for what, amount, limit, key in (
+        ("one side of the ladder", side, risk.max_position, "risk.max_position"),
+        ("the ladder", 2 * side, risk.max_instrument, "risk.max_instrument"),
+    ):
+        if amount > limit:
+            yield f"{here}: {what} is {money_text(amount)}, {key} is {money_text(limit)}: outer orders will be refused"
+    if orders > risk.max_open_orders:
+        yield f"{here}: the ladder has {orders} orders, risk.max_open_orders is {risk.max_open_orders}"
+
+
+def _side(instrument: InstrumentSettings) -> Money:
+    """Return what one side of the ladder is worth, all its orders together."""
+    return instrument.quoter.levels * _rung(instrument)
+
+
+def _rung(instrument: InstrumentSettings) -> Money:
+    """Return one order's notional; 0 where it is given as a size, whose worth depends on the price."""
+    return money(instrument.quoter.notional or "0")

@@ -1,0 +1,68 @@
+"""Identity: the instance id of this box and the epoch of this run, from which every ClOrdId is made (I2).
+
+Invariant: an epoch is on disk before it is used, so no two runs of a box ever share an id.
+It must not know orders.
+"""
+
+import os
+import secrets
+from pathlib import Path
+from typing import Final
+
+from mmpi.errors import DeviceError
+
+INSTANCE_FILE: Final = "instance"
+EPOCH_FILE: Final = "epoch"
+
+
+def instance_id(state_dir: Path) -> str:
+    """Return "0x" and this box's 4-byte id in hex; made once, durable. DeviceError if it cannot be kept or is damaged."""
+    path = state_dir / INSTANCE_FILE
+    try:
+        state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if not path.exists():
+            _replace(path, secrets.token_hex(4), exclusive=True)
+        text = path.read_text("ascii").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DeviceError(f"{path}: the instance id cannot be kept: {error}") from None
+    if len(text) != 8 or any(digit not in "0123456789abcdef" for digit in text):
+        raise DeviceError(f"{path}: {text[:20]!r} is no instance id; allowed: 8 hex digits")
+    return f"0x{text}"
+
+
+def next_prefix(state_dir: Path) -> str:
+    """Return the prefix of this run's ClOrdIds: instance id and a fresh 4-byte epoch, which is on disk by then."""
+    instance = instance_id(state_dir)
+    path = state_dir / EPOCH_FILE
+    try:
+        text = path.read_text("ascii").strip() if path.exists() else "0"
+        epoch = int(text) + 1
+        _replace(path, str(epoch), exclusive=False)
+    except (OSError, ValueError) as error:
+        raise DeviceError(f"{path}: the run's epoch cannot be kept: {error}") from None
+    return f"{instance}{epoch & 0xFFFFFFFF:08x}"
+
+
+def _replace(path: Path, text: str, *, exclusive: bool) -> None:
+    """Write durably: the whole new text or the old one; `exclusive` leaves an existing file alone."""
+    fresh = path.with_name(f".{path.name}.{os.getpid()}")
+    fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    try:
+        os.write(fd, text.encode("ascii") + b"\n")
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+    if exclusive:
+        try:
+            os.link(fresh, path)
+        except FileExistsError:
+            return
+        finally:
+            fresh.unlink()
+    else:
+        fresh.rename(path)
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

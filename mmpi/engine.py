@@ -1,0 +1,386 @@
+"""Engine: events in, approved actions out, for many instruments of one account.
+
+Invariant: `handle` is a pure function of the state and the event: no clock, no randomness, no IO; so a journal replayed gives
+the same actions byte for byte (I10). It must not know venues, sockets or the mode it runs in.
+"""
+
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+
+from mmpi.actions import Action, Approved, CancelOrder, NewOrder, QueryOrder, RequestLatch, RequestReconcile
+from mmpi.desk import Desk, DeskParams, DeskState
+from mmpi.differ import diff
+from mmpi.events import (
+    Bbo,
+    BookDelta,
+    BookSnapshot,
+    Connected,
+    Disconnected,
+    Event,
+    ExecReport,
+    ExecType,
+    Funding,
+    Halted,
+    Reconciled,
+    Resumed,
+    Stopping,
+    Timer,
+    Trade,
+)
+from mmpi.instrument import Money, Nanos, Side
+from mmpi.orders import Order
+from mmpi.ports import QuoteLevel
+from mmpi.risk import GateState, RiskConfig, RiskGate, at_stake
+
+MAX_FUNDING_IDS: Final = 1024
+"""Funding payments remembered to drop duplicates: six weeks of hourly ones."""
+
+
+class EngineParams(msgspec.Struct, frozen=True):
+    """What an engine is built from; the journal's checkpoint carries it."""
+
+    cl_ord_prefix: str
+    """"0x" + 4-byte instance id + 4-byte run epoch, in hex (I2)."""
+    desks: tuple[DeskParams, ...]
+    risk: RiskConfig
+    patience: Nanos
+    """An order unanswered for this long has an unknown fate; longer than any request can stay valid."""
+
+
+class EngineState(msgspec.Struct, frozen=True, array_like=True):
+    """An Engine as plain values; what the journal's checkpoint holds."""
+
+    desks: dict[str, DeskState]
+    gate: GateState
+    wake_at: Nanos
+    texts: tuple[str, str, str]
+    flags: tuple[bool, bool, bool, bool, bool, bool]
+    counts: tuple[int, int, int, int, int, int, int]
+    funding_ids: list[str]
+
+
+class Engine:
+    """The account: routing, limits on equity, and the states in which nothing may be placed."""
+
+    def __init__(self, params: EngineParams) -> None:
+        self.params = params
+        self.desks: dict[str, Desk] = {
+            desk.instrument.name: Desk(desk, params.patience) for desk in params.desks
+        }
+        self.gate = RiskGate(params.risk)
+        self.wake_at: Nanos = 0
+        """When the engine wants a Timer event; 0 = never."""
+        self.blocked = "connecting"
+        """Why nothing may be placed, "" = quoting."""
+        self.connected = False
+        self.reconciled = False
+        self.halt = ""
+        self.latched = False
+        self.stop = ""
+        self.stopped = False
+        """Stopping is over: the venue itself said that no order of ours is live."""
+        self.counter = 0
+        self.events = 0
+        self.fills = 0
+        self.foreign_fills = 0
+        self.drifts = 0
+        self.violations = 0
+        """Times the P&L identity (I11) did not hold; anything but 0 is a bug."""
+        self._drift_rounds = 0
+        self._funding_ids: dict[str, None] = {}
+        self._latch_asked = False
+        self._asked_last = False
+        self._handlers: dict[type[Event], Callable[..., list[Approved]]] = {
+            BookSnapshot: self._book,
+            BookDelta: self._book,
+            Bbo: self._book,
+            Trade: self._trade,
+            ExecReport: self._report,
+            Timer: self._timer,
+            Funding: self._funding,
+            Connected: self._on_connected,
+            Disconnected: self._on_disconnected,
+            Reconciled: self._on_reconciled,
+            Halted: self._on_halted,
+            Resumed: self._on_resumed,
+            Stopping: self._on_stopping,
+        }
+
+    def handle(self, event: Event) -> list[Approved]:
+        """Return the approved actions that the event causes, in the order to send them; set `wake_at`."""
+        self.events += 1
+        return self._handlers[type(event)](event)
+
+    @property
+    def quoting(self) -> bool:
+        """Return True if orders may be placed."""
+        return not self.blocked
+
+    @property
+    def equity(self) -> Money:
+        """Return the session's profit and loss over all instruments."""
+        return sum(desk.position.equity for desk in self.desks.values())
+
+    def live_orders(self) -> int:
+        """Return how many orders of ours may be live, those of unknown fate included."""
+        return sum(len(desk.orders.live) for desk in self.desks.values())
+
+    def checkpoint(self) -> bytes:
+        """Return the whole state; an engine built from the same params and restored from it acts the same."""
+        state = EngineState(
+            desks={name: desk.checkpoint() for name, desk in self.desks.items()},
+            gate=self.gate.checkpoint(),
+            wake_at=self.wake_at,
+            texts=(self.blocked, self.halt, self.stop),
+            flags=(
+                self.connected, self.reconciled, self.latched, self.stopped, self._latch_asked, self._asked_last
+            ),
+            counts=(
+                self.counter, self.events, self.fills, self.foreign_fills, self.drifts, self.violations,
+                self._drift_rounds,
+            ),
+            funding_ids=list(self._funding_ids),
+        )  # fmt: skip
+        return msgspec.msgpack.encode(state)
+
+    def restore(self, data: bytes) -> None:
+        """Take a state that `checkpoint` returned; msgspec's errors if it is none."""
+        state = msgspec.msgpack.decode(data, type=EngineState)
+        for name, desk in self.desks.items():
+            desk.restore(state.desks[name])
+        self.gate.restore(state.gate)
+        self.wake_at = state.wake_at
+        self.blocked, self.halt, self.stop = state.texts
+        (
+            self.connected, self.reconciled, self.latched, self.stopped, self._latch_asked, self._asked_last
+        ) = state.flags  # fmt: skip
+        (
+            self.counter, self.events, self.fills, self.foreign_fills, self.drifts, self.violations,
+            self._drift_rounds,
+        ) = state.counts  # fmt: skip
+        self._funding_ids = dict.fromkeys(state.funding_ids)
+
+    # Market -------------------------------------------------------------------------------------------------------
+
+    def _book(self, event: BookSnapshot | BookDelta | Bbo) -> list[Approved]:
+        desk = self.desks.get(event.instrument)
+        if desk is None:
+            return []
+        now = event.recv_ts
+        actions: list[Approved] = []
+        if desk.apply(event):
+            if desk.position.lots:
+                self._check(desk)
+                if self.gate.equity(self.equity):
+                    actions = self._breached(now)
+            if now >= desk.next_quote:
+                actions += self._service(desk, now)
+        elif desk.book.mid2 == 0 and desk.orders.live:
+            actions += self._service(desk, now)
+        self._schedule(desk)
+        return actions
+
+    def _trade(self, event: Trade) -> list[Approved]:
+        return []
+
+    # Orders -------------------------------------------------------------------------------------------------------
+
+    def _report(self, report: ExecReport) -> list[Approved]:
+        desk = self.desks.get(report.instrument)
+        if desk is None:
+            return []
+        live = len(desk.orders.live)
+        if desk.orders.apply(report):
+            self._fill(desk, report)
+        desk.dirty = True
+        actions: list[Approved] = []
+        if self.gate.equity(self.equity):
+            actions = self._breached(report.recv_ts)
+        ended = len(desk.orders.live) < live
+        if desk.reason or self.blocked or (desk.deferred and ended):
+            # Pulling, or a target waited for this answer: do not wait for the next interval.
+            actions += self._service(desk, report.recv_ts)
+        self._schedule(desk)
+        return [*actions, *self._finish(report.recv_ts)]
+
+    def _fill(self, desk: Desk, report: ExecReport) -> None:
+        desk.position.fill(report.side, report.price, report.size, report.fee)
+        self.fills += 1
+        if not report.cl_ord_id:
+            self.foreign_fills += 1
+        self._check(desk)
+
+    def _funding(self, event: Funding) -> list[Approved]:
+        desk = self.desks.get(event.instrument)
+        if desk is None or event.funding_id in self._funding_ids:
+            return []
+        self._funding_ids[event.funding_id] = None
+        if len(self._funding_ids) > MAX_FUNDING_IDS:
+            del self._funding_ids[next(iter(self._funding_ids))]
+        desk.position.fund(event.amount)
+        self._check(desk)
+        return self._breached(event.recv_ts) if self.gate.equity(self.equity) else []
+
+    # Session states -----------------------------------------------------------------------------------------------
+
+    def _timer(self, event: Timer) -> list[Approved]:
+        now = event.recv_ts
+        actions: list[Approved] = []
+        for desk in self.desks.values():
+            if desk.deadline and now >= desk.deadline:
+                actions += self._service(desk, now)
+                self._schedule(desk)
+        return actions
+
+    def _on_connected(self, event: Connected) -> list[Approved]:
+        self.connected, self.reconciled, self._asked_last = True, False, False
+        return [*self._update(event.recv_ts), self._ask_reconcile("connected", event.recv_ts)]
+
+    def _on_disconnected(self, event: Disconnected) -> list[Approved]:
+        self.connected = self.reconciled = False
+        for desk in self.desks.values():
+            desk.orders.lost()
+        return self._update(event.recv_ts)
+
+    def _on_reconciled(self, event: Reconciled) -> list[Approved]:
+        positions = dict(event.positions)
+        drifted = False
+        for name, desk in self.desks.items():
+            desk.orders.reconcile([order for order in event.open_orders if order.instrument == name])
+            drift = positions.get(name, 0) - desk.position.lots - desk.carry
+            if drift and not self._adopt(desk, drift):
+                drifted = True
+            desk.drift = drift
+            desk.dirty = True
+        if drifted:
+            # Fills still on their way look like a drift; only one that a second answer repeats is taken over.
+            self._drift_rounds += 1
+            return [self._ask_reconcile("position", event.recv_ts)]
+        self._drift_rounds = 0
+        self.reconciled = True
+        self._asked_last = False
+        self.stopped = bool(self.stop) and self.live_orders() == 0
+        return [*self._update(event.recv_ts), *self._finish(event.recv_ts)]
+
+    def _adopt(self, desk: Desk, drift: int) -> bool:
+        """Return True if the venue's position was taken over: the session's first, or a difference that repeats."""
+        first = self.fills == 0 and desk.position.lots == 0 and desk.carry == 0
+        if not first and (self._drift_rounds == 0 or desk.drift != drift):
+            return False
+        if not first:
+            self.drifts += 1
+        if desk.position.mid2:
+            desk.position.carry(drift)
+        else:
+            desk.carry += drift
+        return True
+
+    def _on_halted(self, event: Halted) -> list[Approved]:
+        self.halt, self.latched = event.reason or "halted", event.latched
+        self.reconciled = False
+        return self._update(event.recv_ts)
+
+    def _on_resumed(self, event: Resumed) -> list[Approved]:
+        if self.latched:
+            self.gate.rearmed(self.equity)
+            self._latch_asked = False
+        self.halt, self.latched = "", False
+        self.reconciled = False
+        actions = self._update(event.recv_ts)
+        if self.connected:
+            actions.append(self._ask_reconcile("resumed", event.recv_ts))
+        return actions
+
+    def _on_stopping(self, event: Stopping) -> list[Approved]:
+        self.stop = event.reason or "stopping"
+        return [*self._update(event.recv_ts), *self._finish(event.recv_ts)]
+
+    def _finish(self, now: Nanos) -> list[Approved]:
+        """Return the last question of a stop: once we know of no live order, does the venue know one?"""
+        if not self.stop or self.stopped or self._asked_last or self.live_orders() or not self.connected:
+            return []
+        self._asked_last = True
+        return [self._ask_reconcile("stopping", now)]
+
+    def _breached(self, now: Nanos) -> list[Approved]:
+        if self._latch_asked:
+            return []
+        self._latch_asked = True
+        return [self.gate.pass_through(RequestLatch(self.gate.breach), now), *self._update(now)]
+
+    def _update(self, now: Nanos) -> list[Approved]:
+        """Return what every desk must do after the session's state changed."""
+        self.blocked = self._why_blocked()
+        self.gate.open = not self.blocked
+        actions: list[Approved] = []
+        for desk in self.desks.values():
+            actions += self._service(desk, now)
+            self._schedule(desk)
+        return actions
+
+    def _why_blocked(self) -> str:
+        if self.stop:
+            return "stopping"
+        if self.halt:
+            return f"{'latched' if self.latched else 'paused'}: {self.halt}"
+        if self.gate.breach:
+            return f"limit: {self.gate.breach}"
+        if not self.connected:
+            return "connecting"
+        return "" if self.reconciled else "reconciling"
+
+    # Plans --------------------------------------------------------------------------------------------------------
+
+    def _service(self, desk: Desk, now: Nanos) -> list[Approved]:
+        """Return queries for orders in doubt, then the cancels and places that lead to the wanted ladder."""
+        if not self.connected:
+            return []
+        instrument = desk.instrument
+        actions = [
+            self.gate.pass_through(QueryOrder(instrument.name, order.cl_ord_id, order.order_id), now)
+            for order in desk.orders.timed_out(now)
+        ]
+        quote = desk.wanted(now, self.gate, self.blocked)
+        plan = diff(desk.orders.live.values(), quote, desk.tolerance)
+        actions += [self._cancel(desk, order, now) for order in plan.cancels]
+        for side, target in plan.places:
+            approved = self._place(desk, side, target, now)
+            if approved is not None:
+                actions.append(approved)
+        desk.requoted(now, plan.deferred)
+        return actions
+
+    def _cancel(self, desk: Desk, order: Order, now: Nanos) -> Approved:
+        action = CancelOrder(desk.instrument.name, order.cl_ord_id, order.order_id)
+        desk.orders.cancel_sent(order, now)
+        return self.gate.pass_through(action, now)
+
+    def _place(self, desk: Desk, side: Side, target: QuoteLevel, now: Nanos) -> Approved | None:
+        cl_ord_id = f"{self.params.cl_ord_prefix}{self.counter + 1:016x}"
+        action: Action = NewOrder(desk.instrument.name, cl_ord_id, side, target.price, target.size, target.level)
+        approved = self.gate.approve(action, desk.instrument, desk.exposure(self._elsewhere(desk)), now)
+        if not isinstance(approved, Approved):
+            return None
+        self.counter += 1
+        desk.orders.sent(Order(cl_ord_id, side, target.price, target.size, target.level, now))
+        return approved
+
+    def _elsewhere(self, here: Desk) -> Money:
+        return sum(at_stake(desk.exposure(0), desk.instrument) for desk in self.desks.values() if desk is not here)
+
+    def _ask_reconcile(self, reason: str, now: Nanos) -> Approved:
+        return self.gate.pass_through(RequestReconcile(reason), now)
+
+    def _check(self, desk: Desk) -> None:
+        if desk.position.identity_error():
+            self.violations += 1
+
+    def _schedule(self, desk: Desk) -> None:
+        desk.schedule(self.gate.stale_after, not self.blocked)
+        soonest = 0
+        for each in self.desks.values():
+            if each.deadline and (soonest == 0 or each.deadline < soonest):
+                soonest = each.deadline
+        self.wake_at = soonest

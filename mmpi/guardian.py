@@ -1,0 +1,323 @@
+"""Guardian: owns the latch and the halt word, watches the quoter, and ends every order of ours by its own hand.
+
+Invariant: from the moment the halt word is set nothing new is placed, and a stop is called verified only after the venue twice
+answered "none of ours is live", the second time later than the expiry of anything the quoter could have sent.
+It must not know strategies, prices or the quoter's memory.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Final, Protocol
+
+from mmpi.device.latch import Latch, LatchState
+from mmpi.errors import DeviceError, RemoteError
+from mmpi.events import OpenOrder
+from mmpi.instrument import MILLISECOND, SECOND, Nanos
+from mmpi.runtime.board import LATCHED, PAUSED, RUN, STATE_NAMES, HaltWord
+from mmpi.runtime.watch import QuoterWatch
+from mmpi.sections import GuardianSettings
+
+POLL_S: Final = 0.02
+"""How often the quoter's beat and the venue session are looked at: a twentieth of the tightest deadline."""
+EXPIRY: Final[Nanos] = 2 * SECOND
+"""The longest that a trading action of the quoter stays valid after it was signed (settings: expires_after_ms <= 2000)."""
+RETRY_FIRST_S: Final = 0.1
+RETRY_LAST_S: Final = 2.0
+VENUE_PATIENCE: Final[Nanos] = 3 * SECOND
+"""A guardian that cannot reach the venue for this long cannot stop anything there: quoting pauses."""
+
+Answer = Callable[[dict[str, Any]], Awaitable[None]]
+
+
+class Hand(Protocol):
+    """The guardian's own hand on the venue; `live` follows the venue's order stream without being asked."""
+
+    live: dict[str, OpenOrder]
+    ready: bool
+    news: asyncio.Event
+
+    async def maintain(self) -> None:
+        """Keep the session up for ever."""
+        ...
+
+    async def live_orders(self) -> Sequence[OpenOrder]:
+        """Return the venue's answer; RemoteError if there is none."""
+        ...
+
+    async def cancel(self, orders: Sequence[OpenOrder]) -> None:
+        """Ask the venue to cancel; RemoteError if it could not be sent or was not answered."""
+        ...
+
+
+class Guardian:
+    """The stop path. All its state changes happen on one loop; only latch writes run in a thread."""
+
+    def __init__(
+        self, settings: GuardianSettings, latch: Latch, halt: HaltWord, watch: QuoterWatch, hand: Hand | None
+    ) -> None:
+        self.settings = settings
+        self.latch = latch
+        self.halt = halt
+        self.watch = watch
+        self.hand = hand
+        self.stored: LatchState = latch.load()
+        self.causes: dict[str, Nanos] = {}
+        """Why quoting is paused -> since when; a pause ends by itself when this is empty and zero was verified."""
+        self.verified_at: Nanos = 0
+        """When the last stop was verified; 0 = a stop is going on."""
+        self.last_stop: dict[str, Any] = {}
+        self.errors = 0
+        """Answers that the venue owed us and did not give; each was followed by another try."""
+        self._timeout = round(settings.heartbeat_timeout_s * SECOND)
+        self._ack_timeout = round(settings.ack_timeout_s * SECOND)
+        self._stopping: asyncio.Task[None] | None = None
+        self._again = False
+        self._venue_lost: Nanos = 0
+
+    async def run(self) -> None:
+        """Guard until cancelled. A latch found on disk is kept; otherwise quoting starts once zero orders are verified."""
+        if self.stored.latched:
+            self.halt.set(LATCHED, self.stored.reason)
+        else:
+            self.causes["guardian_starting"] = _now()
+            self.halt.set(PAUSED, "guardian_starting")
+        hand = asyncio.create_task(self.hand.maintain()) if self.hand is not None else None
+        try:
+            while True:
+                now = _now()
+                self._look(now)
+                self.halt.beat(now)
+                await asyncio.sleep(POLL_S)
+        finally:
+            if hand is not None:
+                hand.cancel()
+
+    # Commands -----------------------------------------------------------------------------------------------------
+
+    async def command(self, request: dict[str, Any], pid: int, answer: Answer) -> None:
+        """Serve one control request: kill (or press), arm, status."""
+        name = request.get("cmd")
+        by = f"{str(request.get('by', 'somebody'))[:64]} (pid {pid})"
+        if name in ("kill", "press", "latch"):
+            await self._kill(by, str(request.get("reason", "kill"))[:200], answer)
+        elif name == "arm":
+            await self._arm(by, answer)
+        elif name == "status":
+            await answer({"final": True, **self.status()})
+        else:
+            await answer({"final": True, "error": f"unknown command {name!r}; allowed: kill, arm, status"})
+
+    def status(self) -> dict[str, Any]:
+        """Return what observers may see."""
+        state, generation = self.halt.read()
+        return {
+            "latch": "latched" if state == LATCHED else "armed",
+            "state": STATE_NAMES[state],
+            "reason": self.halt.reason,
+            "generation": generation,
+            "venue_session": self.hand.ready if self.hand is not None else None,
+            "live_orders": len(self.hand.live) if self.hand is not None else None,
+            "quoter_alive": self.watch.alive,
+            "quoter_beat_ms": self.watch.age(_now()) // MILLISECOND,
+            "verified_zero": self.verified_at > 0,
+            "last_stop": self.last_stop,
+            "errors": self.errors,
+        }
+
+    async def _kill(self, by: str, reason: str, answer: Answer) -> None:
+        """Latch, stop, and answer twice: at once, and when the stop is verified."""
+        self.halt.set(LATCHED, reason)
+        stop = self._stop(reason)
+        stored = asyncio.create_task(asyncio.to_thread(self._trip, by, reason))
+        await answer({"accepted": True, "reason": reason})
+        await stored
+        await stop
+        await answer({"final": True, "verified": True, **self.last_stop, "stored": self.stored.valid})
+
+    def _trip(self, by: str, reason: str) -> None:
+        try:
+            self.stored = self.latch.trip(by, reason, time.time_ns())
+        except DeviceError as error:
+            self.errors += 1
+            self.stored = LatchState(latched=True, reason=str(error), valid=False)
+
+    async def _arm(self, by: str, answer: Answer) -> None:
+        """Unlatch, if nothing is left to be stopped."""
+        if self.halt.state != LATCHED:
+            await answer({"final": True, "armed": True, "note": "was not latched"})
+            return
+        if self._stopping is not None:
+            await answer({"final": True, "error": "a stop is still being verified; try again when it is done"})
+            return
+        if self.watch.alive and not self.watch.acknowledged(self.halt.generation):
+            await answer({"final": True, "error": f"the quoter (pid {self.watch.pid}) does not answer; end it first"})
+            return
+        generation = self.halt.generation
+        try:
+            stored = await asyncio.to_thread(self.latch.arm, by, "armed by hand", time.time_ns())
+        except DeviceError as error:
+            await answer({"final": True, "error": str(error)})
+            return
+        if self.halt.generation != generation:
+            # Pressed while the disk was writing: the press wins.
+            await asyncio.to_thread(self._trip, by, self.halt.reason)
+            await answer({"final": True, "error": "pressed again while arming: still latched"})
+            return
+        self.stored = stored
+        self.causes = {"armed": _now()}
+        self.halt.set(PAUSED, "armed")
+        self._stop("armed")
+        await answer({"final": True, "armed": True, "generation": stored.generation})
+
+    # Watching -----------------------------------------------------------------------------------------------------
+
+    def _look(self, now: Nanos) -> None:
+        """Pause on what must pause, resume when every cause is gone."""
+        self.watch.poll(now, self._timeout)
+        self._cause("quoter_heartbeat", self.watch.alive and self.watch.age(now) > self._timeout, now)
+        self._cause("quoter_died", self.watch.died_at > 0, now)
+        if self.hand is not None:
+            self._venue_lost = 0 if self.hand.ready else (self._venue_lost or now)
+            self._cause("venue_session", self._venue_lost > 0 and now - self._venue_lost > VENUE_PATIENCE, now)
+        state = self.halt.state
+        if state == RUN:
+            if self.causes:
+                reason = next(iter(self.causes))
+                self.halt.set(PAUSED, reason)
+                self._stop(reason)
+        elif state == PAUSED and self._may_resume(now):
+            self.causes.clear()
+            self.halt.set(RUN, "")
+        elif self._stopping is None and self._hand_ready() and (not self.verified_at or self._live()):
+            # Not yet verified, or something of ours came alive while nothing may be.
+            self._stop(self.halt.reason)
+
+    def _cause(self, name: str, present: bool, now: Nanos) -> None:
+        if present:
+            self.causes.setdefault(name, now)
+        elif name in self.causes and self.halt.state != RUN:
+            del self.causes[name]
+
+    def _may_resume(self, now: Nanos) -> bool:
+        passing = {"guardian_starting", "armed"}
+        if self.causes.keys() - passing or self._stopping is not None or not self.verified_at:
+            return False
+        if not self._hand_ready():
+            return False
+        return not self.watch.alive or (
+            self.watch.steady(now) and self.watch.acknowledged(self.halt.generation)
+        )
+
+    def _hand_ready(self) -> bool:
+        return self.hand is None or self.hand.ready
+
+    def _live(self) -> bool:
+        return self.hand is not None and len(self.hand.live) > 0
+
+    # Stopping -----------------------------------------------------------------------------------------------------
+
+    def _stop(self, reason: str) -> asyncio.Task[None]:
+        """Return the task that ends when zero is verified; one runs at a time, a new reason makes it start over."""
+        self.verified_at = 0
+        if self._stopping is None or self._stopping.done():
+            self._stopping = asyncio.create_task(self._until_zero(reason))
+        else:
+            self._again = True
+        return self._stopping
+
+    async def _until_zero(self, reason: str) -> None:
+        started = _now()
+        try:
+            while True:
+                self._again = False
+                generation = self.halt.generation
+                silence = asyncio.create_task(self._silence(generation))
+                first_zero = await self._empty_book(silence, started)
+                if not self._again:
+                    break
+            self.verified_at = _now()
+            self.last_stop = {
+                "reason": reason,
+                "first_zero_ms": (first_zero - started) / MILLISECOND,
+                "verified_ms": (self.verified_at - started) / MILLISECOND,
+            }
+        finally:
+            self._stopping = None
+
+    async def _silence(self, generation: int) -> Nanos:
+        """Return the time after which nothing the quoter sent can land: its acknowledgement or death, plus the expiry.
+
+        A latch kills a quoter that does not acknowledge in time; a pause only waits for what it could have sent to expire.
+        """
+        asked = _now()
+        while self.watch.alive and not self.watch.acknowledged(generation):
+            if _now() - asked >= self._ack_timeout:
+                if self.halt.state != LATCHED:
+                    break
+                self.watch.kill()
+            await asyncio.sleep(POLL_S / 4)
+            self.watch.poll(_now(), self._timeout)
+        quiet = min(self.watch.died_at, _now()) if self.watch.died_at else _now()
+        return quiet + EXPIRY
+
+    async def _empty_book(self, silence: "asyncio.Task[Nanos]", started: Nanos) -> Nanos:
+        """Cancel and ask until two empty answers, the second after `silence`; return when the first was given."""
+        if self.hand is None:
+            await silence
+            return _now()
+        first_zero: Nanos = 0
+        delay = RETRY_FIRST_S
+        await self._cancel(list(self.hand.live.values()))
+        while True:
+            asked = _now()
+            try:
+                live = await self.hand.live_orders()
+            except RemoteError:
+                self.errors += 1
+                await self._pause_for(delay)
+                delay = min(2 * delay, RETRY_LAST_S)
+                continue
+            if live:
+                first_zero = 0
+                await self._cancel(live)
+                await self._pause_for(delay / 4)
+                delay = min(2 * delay, RETRY_LAST_S)
+                continue
+            if first_zero and silence.done() and asked > silence.result():
+                return first_zero
+            first_zero = first_zero or _now()
+            await self._wait_quietly(silence)
+
+    async def _wait_quietly(self, silence: "asyncio.Task[Nanos]") -> None:
+        """Wait for the end of the silence, or for an order of ours that comes alive before; cancel that at once."""
+        assert self.hand is not None
+        while not self.hand.live:
+            left = (silence.result() - _now()) / SECOND if silence.done() else POLL_S
+            if left < 0:
+                return
+            await self._pause_for(min(left + 0.001, POLL_S))
+        await self._cancel(list(self.hand.live.values()))
+
+    async def _pause_for(self, seconds: float) -> None:
+        """Wait, but wake as soon as the venue tells of an order."""
+        assert self.hand is not None
+        self.hand.news.clear()
+        try:
+            async with asyncio.timeout(seconds):
+                await self.hand.news.wait()
+        except TimeoutError:
+            return
+
+    async def _cancel(self, orders: Sequence[OpenOrder]) -> None:
+        assert self.hand is not None
+        if not orders:
+            return
+        try:
+            await self.hand.cancel(orders)
+        except RemoteError:
+            self.errors += 1
+
+
+def _now() -> Nanos:
+    return time.monotonic_ns()

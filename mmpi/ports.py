@@ -1,0 +1,135 @@
+"""The plugs: what the engine and the runtime ask of a session, a signal, a quoter, a gateway, a canceller.
+
+Invariant: a port names behaviour in the engine's own types; it must not know any implementation.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+import msgspec
+
+from mmpi.actions import Approved
+from mmpi.events import Event, OpenOrder
+from mmpi.instrument import Instrument, Lots, Nanos, Ticks
+
+
+class QuoteLevel(msgspec.Struct, frozen=True, gc=False):
+    """One rung that a quoter wants: a valid price and a size; `level` 0 is nearest the touch."""
+
+    level: int
+    price: Ticks
+    size: Lots
+
+
+class Quote(msgspec.Struct, frozen=True):
+    """A two-sided ladder around `fair` (float ticks); an empty side is pulled. `reason` says why a side is empty."""
+
+    fair: float
+    bids: tuple[QuoteLevel, ...]
+    asks: tuple[QuoteLevel, ...]
+    reason: str = ""
+
+
+class MarketView(msgspec.Struct, frozen=True, gc=False):
+    """What a quoter may see: the touch, fair-value inputs in float ticks, volatility in ticks per sqrt(second), position."""
+
+    instrument: Instrument
+    now: Nanos
+    best_bid: Ticks
+    best_ask: Ticks
+    mid: float
+    weighted_mid: float
+    volatility: float
+    position: Lots
+
+
+class Quoter(Protocol):
+    """A strategy: from a view of the market to the ladder it wants. Pure; called at most every `interval`."""
+
+    interval: Nanos
+
+    def quote(self, view: MarketView) -> Quote:
+        """Return the wanted ladder."""
+        ...
+
+
+class Signal(Protocol):
+    """One number that follows the market; O(1) a step; its state is the tuple that `checkpoint` returns."""
+
+    value: float
+
+    def update(self, ts: Nanos, x: float) -> None:
+        """Take a new observation at `ts`."""
+        ...
+
+    def checkpoint(self) -> tuple[float | int, ...]:
+        """Return the state as plain numbers."""
+        ...
+
+    def restore(self, state: Sequence[float | int]) -> None:
+        """Take a state that `checkpoint` returned."""
+        ...
+
+
+class Session(Protocol):
+    """A venue's protocol without IO: frames in, events out; actions in, frames out. Time and nonces are arguments."""
+
+    def connected(self, now: Nanos) -> list[bytes]:
+        """Return the frames to send after a connect (subscriptions)."""
+        ...
+
+    def receive(self, frame: bytes | str, recv_ts: Nanos) -> list[Event]:
+        """Return the events in one frame; a frame that cannot be read is counted, never raised."""
+        ...
+
+    def send(self, actions: Sequence[Approved], now: Nanos) -> list[bytes]:
+        """Return the frames that carry the actions, cancels first; `now` is wall-clock time."""
+        ...
+
+
+class Gateway(Protocol):
+    """Where approved actions go. It reads the halt word immediately before every send."""
+
+    def send(self, actions: Sequence[Approved], now: Nanos) -> None:
+        """Send, or refuse what the halt word forbids; never blocks."""
+        ...
+
+
+class Source(Protocol):
+    """A stream of events in the order of `recv_ts`."""
+
+    def __iter__(self) -> Iterator[Event]:
+        """Return the iterator."""
+        ...
+
+
+class Canceller(Protocol):
+    """The guardian's own hand on a venue."""
+
+    async def live_orders(self) -> Sequence[OpenOrder]:
+        """Return the venue's answer to "what is live"; RemoteError if there is none."""
+        ...
+
+    async def cancel(self, orders: Sequence[OpenOrder]) -> None:
+        """Ask the venue to cancel these orders by its own order ids."""
+        ...
+
+
+class Clock(Protocol):
+    """Wall-clock time."""
+
+    def now(self) -> Nanos:
+        """Return nanoseconds since the Unix epoch."""
+        ...
+
+
+class Sink(Protocol):
+    """Where the journal's records go; `append` returns once the bytes are written to the segment (I2)."""
+
+    def event(self, event: Event) -> None:
+        """Record an event before it is handled."""
+        ...
+
+    def action(self, approved: Approved) -> None:
+        """Record an action before it is sent."""
+        ...

@@ -1,0 +1,88 @@
+"""Layered symmetric quoting: a ladder of equal orders around a reference price (source text 003, correction 25).
+
+Invariant: level i (1-based) stands at P -/+ (P*spread%/200 + (i-1)*P*step%/100), bids rounded down, asks up, and never at or
+through the opposite touch. It must not know orders, limits or time beyond its view.
+"""
+
+import math
+
+import msgspec
+
+from mmpi.instrument import BUY, SECOND, SELL, Instrument, Lots, Nanos, Side, Ticks, positive_decimal
+from mmpi.ports import MarketView, Quote, QuoteLevel
+
+
+class LayeredConfig(msgspec.Struct, frozen=True, tag="layered", forbid_unknown_fields=True):
+    """Symmetric ladder. Percent are of the reference price; exactly one of size and notional is set."""
+
+    levels: int = 3
+    spread_percent: float = 0.02
+    step_percent: float = 0.01
+    size: str = ""
+    """Base currency per order, decimal text; "" = use `notional`."""
+    notional: str = "100"
+    """Quote currency per order, decimal text; "" = use `size`."""
+    update_interval_s: float = 1.0
+    reference: str = "mid"
+    """mid or weighted_mid."""
+    volatility_multiple: float = 0.0
+    """Half spread is at least this many standard deviations of the price over one update interval; 0 = off."""
+    tolerance_ticks: int = 0
+    tolerance_percent: float = 10.0
+    """A working order is kept while its price is within the larger of tolerance_ticks and this percent of its
+    distance from the fair value."""
+    size_tolerance_percent: float = 20.0
+
+
+class Layered:
+    """The quoter of LayeredConfig."""
+
+    def __init__(self, config: LayeredConfig, instrument: Instrument) -> None:
+        self.config = config
+        self.instrument = instrument
+        self.interval: Nanos = round(config.update_interval_s * SECOND)
+        self.fixed_size: Lots = 0
+        self.notional_ticks = 0.0
+        """Size in lots is this over the price in ticks, when orders are sized by notional."""
+        if config.size:
+            self.fixed_size = instrument.lots(config.size)
+        else:
+            notional = float(positive_decimal(config.notional, f"instrument {instrument.name}: layered.notional"))
+            self.notional_ticks = notional * instrument.ticks_per_quote * instrument.lots_per_base
+
+    def quote(self, view: MarketView) -> Quote:
+        """Return the ladder around the reference price; both sides empty where the size is below one lot."""
+        config = self.config
+        fair = view.weighted_mid if config.reference == "weighted_mid" else view.mid
+        size = self.fixed_size or int(self.notional_ticks / fair)
+        if size <= 0:
+            return Quote(fair=fair, bids=(), asks=(), reason="size_below_lot")
+        half_spread = fair * config.spread_percent / 200.0
+        if config.volatility_multiple > 0.0:
+            drift = view.volatility * math.sqrt(config.update_interval_s)
+            half_spread = max(half_spread, config.volatility_multiple * drift)
+        step = fair * config.step_percent / 100.0
+        return Quote(
+            fair=fair,
+            bids=self._side(BUY, fair, half_spread, step, size, view.best_ask),
+            asks=self._side(SELL, fair, half_spread, step, size, view.best_bid),
+        )
+
+    def _side(
+        self, side: Side, fair: float, half_spread: float, step: float, size: Lots, opposite: Ticks
+    ) -> tuple[QuoteLevel, ...]:
+        """Return one side's rungs; rungs that rounding brings to one price are one order's width apart at least."""
+        grid = self.instrument
+        rungs: list[QuoteLevel] = []
+        bound = opposite
+        for level in range(self.config.levels):
+            offset = half_spread + level * step
+            if side == BUY:
+                price = min(grid.round_bid(fair - offset), grid.round_bid(bound - 1))
+            else:
+                price = max(grid.round_ask(fair + offset), grid.round_ask(bound + 1))
+            if price <= 0:
+                break
+            rungs.append(QuoteLevel(level, price, size))
+            bound = price
+        return tuple(rungs)

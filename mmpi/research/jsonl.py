@@ -1,0 +1,166 @@
+"""Jsonl: recorded Hyperliquid WebSocket messages, one a line, as an event stream.
+
+Invariant: one line is in memory at a time; a line that cannot be read stops the reading with its file and number.
+It must not know sessions, accounts or how streams are merged. The wire's structs are the venue's, but their numbers are
+not read as the session reads them, to the nearest tick and lot: whatever of a recording is off the grid is counted.
+
+A line is `<receive time in ns> <message>`, or the message alone; without a receive time the message's own time stands
+in for it, held back from going backwards because the venue stamps books and trades separately.
+"""
+
+import gzip
+import io
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO, Final, cast
+
+import msgspec
+
+from mmpi.errors import ConfigError
+from mmpi.events import BookSnapshot, Level, Trade
+from mmpi.instrument import BUY, MILLISECOND, SELL, Instrument, Nanos, Side
+from mmpi.research.grid import Tally, merge_levels, price_ticks, size_lots, usable
+from mmpi.venues.hyperliquid.messages import GREETING, WireBook, WireLevel, WireTrade, side_of
+
+SUFFIXES: Final = (".jsonl", ".jsonl.gz", ".jsonl.zst")
+MAX_LINE: Final = 16 * 2**20
+"""Bytes; the venue's longest message is below 100 kB, and memory has to stay bounded on a file without line ends."""
+SHOWN: Final = 60
+"""Characters of a bad line that its error shows."""
+
+
+class _Message(msgspec.Struct, gc=False):
+    channel: str
+    data: msgspec.Raw = msgspec.Raw(b"null")
+
+
+_MESSAGE: Final = msgspec.json.Decoder(_Message)
+_BOOK: Final = msgspec.json.Decoder(WireBook, strict=False)
+_TRADES: Final = msgspec.json.Decoder(list[WireTrade], strict=False)
+
+
+class LineReader:
+    """Turns lines into events; it keeps the last receive time and whether a book has come."""
+
+    def __init__(self, instrument: Instrument, tally: Tally) -> None:
+        self._instrument = instrument
+        self._tally = tally
+        self._recv_ts: Nanos = 0
+        self._first_book: Nanos = -1
+
+    def events(self, line: bytes) -> list[BookSnapshot] | list[Trade]:
+        """Return the line's events; ValueError (msgspec's too) or RecursionError says what is wrong with it."""
+        stamp, frame = _split(line.strip())
+        if frame != GREETING.encode():
+            message = _MESSAGE.decode(frame)
+            if message.channel == "l2Book":
+                return self._book(_BOOK.decode(message.data), stamp)
+            if message.channel == "trades":
+                return self._trades(_TRADES.decode(message.data), stamp)
+        self._receive(stamp, 0)
+        self._tally.ignored += 1
+        return []
+
+    def _book(self, book: WireBook, stamp: Nanos | None) -> list[BookSnapshot]:
+        exch_ts = book.time * MILLISECOND
+        recv_ts = self._receive(stamp, exch_ts)
+        if book.coin != self._instrument.name:
+            self._tally.ignored += 1
+            return []
+        if self._first_book < 0:
+            self._first_book = exch_ts
+        bids, asks = self._levels(book.levels[0], BUY), self._levels(book.levels[1], SELL)
+        return [BookSnapshot(recv_ts, self._instrument.name, exch_ts, 0, bids, asks)]
+
+    def _levels(self, levels: list[WireLevel], side: Side) -> tuple[Level, ...]:
+        return merge_levels([self._level(level, side) for level in levels])
+
+    def _level(self, level: WireLevel, side: Side) -> Level:
+        if not usable(level.px, level.sz, self._instrument):
+            self._tally.missing_levels += 1
+            return 0, 0
+        size = size_lots(level.sz, self._instrument, self._tally)
+        self._tally.empty_levels += size == 0
+        return price_ticks(level.px, self._instrument, side, self._tally), size
+
+    def _trades(self, trades: list[WireTrade], stamp: Nanos | None) -> list[Trade]:
+        recv_ts = self._receive(stamp, max((trade.time for trade in trades), default=0) * MILLISECOND)
+        events = [self._trade(trade, recv_ts) for trade in trades]
+        return [event for event in events if event is not None]
+
+    def _trade(self, trade: WireTrade, recv_ts: Nanos) -> Trade | None:
+        name, exch_ts = self._instrument.name, trade.time * MILLISECOND
+        if trade.coin != name:
+            self._tally.ignored += 1
+            return None
+        if self._first_book < 0 or exch_ts < self._first_book:
+            self._tally.backlog_trades += 1
+            return None
+        side = side_of(trade.side)
+        if not usable(trade.px, trade.sz, self._instrument):
+            self._tally.empty_trades += 1
+            return None
+        # A buyer's price is moved down, a seller's up: off the grid, it reaches fewer resting orders, never more.
+        price = price_ticks(trade.px, self._instrument, side, self._tally)
+        size = size_lots(trade.sz, self._instrument, self._tally)
+        self._tally.empty_trades += size == 0
+        return Trade(recv_ts, name, exch_ts, trade.tid, side, price, size) if size else None
+
+    def _receive(self, stamp: Nanos | None, own_time: Nanos) -> Nanos:
+        recv_ts = max(own_time, self._recv_ts) if stamp is None else stamp
+        if recv_ts < self._recv_ts:
+            raise ValueError(f"receive time {recv_ts} is earlier than the line before ({self._recv_ts})")
+        self._recv_ts = recv_ts
+        return recv_ts
+
+
+def lines(path: Path, instrument: Instrument, tally: Tally) -> Iterator[BookSnapshot | Trade]:
+    """Yield the events of `instrument`; `tally.done` is bytes of the file. ConfigError names file and line."""
+    reader = LineReader(instrument, tally)
+    number = 0
+    with path.open("rb") as file:
+        stream = _decompressed(path, file)
+        while True:
+            number += 1
+            line = _line(stream, path, number)
+            tally.done = file.tell()
+            if not line:
+                break
+            if line.isspace():
+                continue
+            try:
+                yield from reader.events(line)
+            except (ValueError, RecursionError) as error:
+                shown = line[:SHOWN].decode(errors="replace").rstrip()
+                raise ConfigError(f"{path}:{number}: not a Hyperliquid message ({error}): {shown!r}") from None
+    if number == 1:
+        raise ConfigError(f"{path}: empty; a data set needs at least one line")
+
+
+def _split(line: bytes) -> tuple[Nanos | None, bytes]:
+    """Return the receive time, None = the line has none, and the frame."""
+    head, _, rest = line.partition(b" ")
+    return (int(head), rest) if head.isdigit() else (None, line)
+
+
+def _line(stream: io.BufferedIOBase, path: Path, number: int) -> bytes:
+    try:
+        line = stream.readline(MAX_LINE)
+    except (OSError, EOFError, ValueError, zlib.error) as error:
+        raise ConfigError(f"{path}:{number}: cannot be decompressed ({error})") from None
+    if len(line) == MAX_LINE:
+        raise ConfigError(f"{path}:{number}: longer than {MAX_LINE} bytes; allowed: one message a line")
+    return line
+
+
+def _decompressed(path: Path, file: BinaryIO) -> io.BufferedIOBase:
+    if path.suffix == ".gz":
+        return gzip.GzipFile(fileobj=file)
+    if path.suffix != ".zst":
+        return cast(io.BufferedIOBase, file)
+    try:
+        import pyarrow as pa
+    except ImportError:
+        raise ConfigError(f"{path}: reading .zst needs the research extra; run: make setup") from None
+    return io.BufferedReader(pa.CompressedInputStream(pa.PythonFile(file, mode="r"), "zstd"))

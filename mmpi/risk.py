@@ -1,0 +1,233 @@
+"""RiskGate: the one place that turns an action into an Approved action, or into a counted refusal.
+
+Invariant (I1): no order passes that could break a limit if everything open on its side were filled; an order that only reduces
+the position is never stopped by position or notional limits. It must not know strategies, venues or how exposure is kept.
+"""
+
+from enum import Enum
+from typing import Final
+
+import msgspec
+
+from mmpi.actions import Action, Approved, NewOrder
+from mmpi.instrument import BUY, MONEY_SCALE, SECOND, Instrument, Lots, Money, Nanos, Side
+from mmpi.ports import Quote, QuoteLevel
+
+_TOKEN: Final = SECOND
+"""One order of the rate limit, in token units, so that the bucket is exact in integers of nanoseconds."""
+
+
+class RiskConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Limits, in Money (10^-12 of the quote currency) unless the name says otherwise."""
+
+    capital: Money = 10_000 * MONEY_SCALE
+    max_position: Money = 1_000 * MONEY_SCALE
+    """Per instrument and side: position plus open orders of that side, at the mid."""
+    max_order: Money = 500 * MONEY_SCALE
+    max_instrument: Money = 3_000 * MONEY_SCALE
+    """Per instrument: absolute position plus all open orders."""
+    max_total: Money = 6_000 * MONEY_SCALE
+    """Over all instruments: the sum of what `max_instrument` bounds."""
+    session_loss: Money = 500 * MONEY_SCALE
+    max_drawdown: Money = 500 * MONEY_SCALE
+    price_band_bps: float = 500.0
+    """Fat finger: the farthest an order may be from the mid."""
+    orders_per_s: float = 20.0
+    order_burst: int = 40
+    max_open_orders: int = 40
+    """Per instrument, orders of unknown fate included."""
+    stale_after_s: float = 5.0
+
+
+class Refusal(Enum):
+    """Why an order was not let through; counted under these names in every summary."""
+
+    NOT_QUOTING = "not_quoting"
+    STALE_DATA = "stale_data"
+    NO_MID = "no_mid"
+    PRICE_BAND = "price_band"
+    MIN_NOTIONAL = "min_notional"
+    ORDER_NOTIONAL = "order_notional"
+    OPEN_ORDERS = "open_orders"
+    ORDER_RATE = "order_rate"
+    POSITION = "position"
+    INSTRUMENT_NOTIONAL = "instrument_notional"
+    TOTAL_EXPOSURE = "total_exposure"
+
+
+class Exposure(msgspec.Struct, frozen=True, gc=False):
+    """What is at stake in one instrument, orders of unknown fate included. `mid2` is twice the last valid mid, 0 = none."""
+
+    position: Lots
+    open_buys: Lots
+    open_sells: Lots
+    open_orders: int
+    mid2: int
+    market_ts: Nanos
+    """When the book was last heard."""
+    elsewhere: Money
+    """Absolute position plus open orders of all other instruments."""
+
+
+class GateState(msgspec.Struct, frozen=True, array_like=True):
+    """A RiskGate as plain values."""
+
+    open: bool
+    refusals: dict[str, int]
+    base: Money
+    peak: Money
+    breach: str
+    tokens: int
+    tokens_ts: Nanos
+
+
+class RiskGate:
+    """Limits of one account: per order, per instrument, over all, and on equity."""
+
+    def __init__(self, config: RiskConfig) -> None:
+        self.config = config
+        self.open = False
+        """Whether orders may pass at all; the engine closes it when halted, stopping or not reconciled."""
+        self.refusals: dict[str, int] = {}
+        self.base: Money = 0
+        """Equity that session loss is measured from: 0 at the start, then the equity at which a person re-armed."""
+        self.peak: Money = 0
+        self.breach = ""
+        """The equity limit that was touched; only a person clears it."""
+        self.stale_after: Nanos = round(config.stale_after_s * SECOND)
+        self._rate = round(config.orders_per_s * 1_000_000)
+        self._tokens = config.order_burst * _TOKEN
+        self._tokens_ts: Nanos = 0
+
+    def approve(self, action: Action, instrument: Instrument, exposure: Exposure, now: Nanos) -> Approved | Refusal:
+        """Return the action approved, or the reason why not (counted). Only new orders can be refused."""
+        if isinstance(action, NewOrder):
+            refusal = self._refuse(action, instrument, exposure, now)
+            if refusal is not None:
+                self.count(refusal)
+                return refusal
+        return Approved(now, action)
+
+    def pass_through(self, action: Action, now: Nanos) -> Approved:
+        """Return an action that places nothing, approved; a NewOrder here is our bug."""
+        assert not isinstance(action, NewOrder)
+        return Approved(now, action)
+
+    def count(self, refusal: Refusal) -> None:
+        """Count a refusal."""
+        self.refusals[refusal.value] = self.refusals.get(refusal.value, 0) + 1
+
+    def equity(self, equity: Money) -> str:
+        """Return the limit that session equity touches now, or "" (correction 8: drawdown is from the session's peak)."""
+        self.peak = max(self.peak, equity)
+        if not self.breach:
+            if self.base - equity >= self.config.session_loss:
+                self.breach = "session_loss"
+            elif self.peak - equity >= self.config.max_drawdown:
+                self.breach = "drawdown"
+        return self.breach
+
+    def rearmed(self, equity: Money) -> None:
+        """A person re-armed after a breach: limits on equity are measured from here."""
+        if self.breach:
+            self.breach, self.base, self.peak = "", equity, equity
+
+    def shape(self, quote: Quote, instrument: Instrument, position: Lots, mid2: int) -> Quote:
+        """Return the quote with sizes cut so that a side, if filled whole, stays inside the position limit."""
+        if mid2 <= 0:
+            return quote
+        limit = 2 * self.config.max_position // (mid2 * instrument.unit)
+        bids = self._cut(quote.bids, max(limit - position, -position, 0), instrument)
+        asks = self._cut(quote.asks, max(limit + position, position, 0), instrument)
+        if bids is quote.bids and asks is quote.asks:
+            return quote
+        return Quote(fair=quote.fair, bids=bids, asks=asks, reason=quote.reason)
+
+    def checkpoint(self) -> "GateState":
+        """Return the state as plain values."""
+        return GateState(
+            self.open, dict(self.refusals), self.base, self.peak, self.breach, self._tokens, self._tokens_ts
+        )
+
+    def restore(self, state: "GateState") -> None:
+        """Take the state that `checkpoint` returned."""
+        self.open, self.refusals = state.open, dict(state.refusals)
+        self.base, self.peak, self.breach = state.base, state.peak, state.breach
+        self._tokens, self._tokens_ts = state.tokens, state.tokens_ts
+
+    def _cut(self, rungs: tuple[QuoteLevel, ...], room: Lots, instrument: Instrument) -> tuple[QuoteLevel, ...]:
+        """Return the rungs that fit in `room`, nearest first, the last one cut; too small ones are dropped, counted."""
+        kept: list[QuoteLevel] = []
+        changed = False
+        for rung in rungs:
+            size = min(rung.size, room)
+            if size <= 0:
+                changed = True
+                self.count(Refusal.POSITION)
+                continue
+            if instrument.notional(rung.price, size) < instrument.min_notional:
+                changed = True
+                self.count(Refusal.MIN_NOTIONAL)
+                continue
+            room -= size
+            changed = changed or size != rung.size
+            kept.append(rung if size == rung.size else QuoteLevel(rung.level, rung.price, size))
+        return tuple(kept) if changed else rungs
+
+    def _refuse(self, order: NewOrder, instrument: Instrument, exposure: Exposure, now: Nanos) -> Refusal | None:
+        if not self.open or self.breach:
+            return Refusal.NOT_QUOTING
+        mid2 = exposure.mid2
+        if mid2 <= 0:
+            return Refusal.NO_MID
+        if now - exposure.market_ts > self.stale_after:
+            return Refusal.STALE_DATA
+        if abs(2 * order.price - mid2) * 10_000 > self.config.price_band_bps * mid2:
+            return Refusal.PRICE_BAND
+        if exposure.open_orders >= self.config.max_open_orders:
+            return Refusal.OPEN_ORDERS
+        limit = None if reduces(order, exposure) else self._limit(order, instrument, exposure)
+        return limit or (None if self._take_token(now) else Refusal.ORDER_RATE)
+
+    def _limit(self, order: NewOrder, instrument: Instrument, exposure: Exposure) -> Refusal | None:
+        """Return the position or notional limit that the order could break, all its side's open orders filled first."""
+        config, half_mid, size = self.config, exposure.mid2 * instrument.unit, order.size
+        if instrument.notional(order.price, size) > config.max_order:
+            return Refusal.ORDER_NOTIONAL
+        if order.side == BUY:
+            worst = exposure.position + exposure.open_buys + size
+        else:
+            worst = exposure.open_sells - exposure.position + size
+        if worst * half_mid > 2 * config.max_position:
+            return Refusal.POSITION
+        here = at_stake(exposure, instrument) + size * half_mid // 2
+        if here > config.max_instrument:
+            return Refusal.INSTRUMENT_NOTIONAL
+        if here + exposure.elsewhere > config.max_total:
+            return Refusal.TOTAL_EXPOSURE
+        return None
+
+    def _take_token(self, now: Nanos) -> bool:
+        """Return False when the order rate is spent; the bucket refills continuously up to the burst."""
+        full = self.config.order_burst * _TOKEN
+        gained = (now - self._tokens_ts) * self._rate // 1_000_000 if self._tokens_ts else full
+        self._tokens = min(full, self._tokens + max(gained, 0))
+        self._tokens_ts = now
+        if self._tokens < _TOKEN:
+            return False
+        self._tokens -= _TOKEN
+        return True
+
+
+def reduces(order: NewOrder, exposure: Exposure) -> bool:
+    """Return True if the order, with all open orders of its side filled first, can only bring the position nearer zero."""
+    side: Side = order.side
+    if side == BUY:
+        return exposure.position < 0 and exposure.open_buys + order.size <= -exposure.position
+    return exposure.position > 0 and exposure.open_sells + order.size <= exposure.position
+
+
+def at_stake(exposure: Exposure, instrument: Instrument) -> Money:
+    """Return absolute position plus open orders of both sides, at the mid."""
+    lots = abs(exposure.position) + exposure.open_buys + exposure.open_sells
+    return lots * exposure.mid2 * instrument.unit // 2

@@ -1,0 +1,148 @@
+"""The guardian's hand on Hyperliquid: its own session, its own key, the live set of our orders, and cancels.
+
+Invariant: `live` follows the venue's order stream and is filled from the venue's answer before `ready` says so.
+It must not know the quoter, limits or why something is cancelled.
+"""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Final
+
+import msgspec
+
+from mmpi.errors import RemoteError
+from mmpi.events import OpenOrder
+from mmpi.instrument import MILLISECOND, Nanos
+from mmpi.runtime.posts import Posts, info_data, info_frame
+from mmpi.runtime.websocket import Link
+from mmpi.venues.hyperliquid import cancelling
+from mmpi.venues.hyperliquid.answers import ActionAnswer, Meta
+from mmpi.venues.hyperliquid.messages import PostResponse
+from mmpi.venues.hyperliquid.requests import PING
+from mmpi.venues.hyperliquid.signing import Signer
+
+ANSWER_TIMEOUT_S: Final = 1.0
+"""A stop does not wait longer for one answer before it asks again on a fresh connection."""
+PING_S: Final = 5.0
+SILENCE_S: Final = 12.0
+"""Two pings without a byte in return: the connection is half open."""
+CANCEL_EXPIRES_MS: Final = 60_000
+"""A late cancel does no harm, so it may be late; but it must not outlive the venue's nonce window by far."""
+
+
+class HyperliquidHand:
+    """Follows and cancels the orders of one instance on one account."""
+
+    def __init__(self, url: str, account: str, signer: Signer, instance: str) -> None:
+        self.ready = False
+        self.news = asyncio.Event()
+        """Set when an order of ours comes alive."""
+        self.failures = 0
+        self._account, self._signer, self._instance = account, signer, instance
+        self._assets: dict[str, int] = {}
+        self._orders = cancelling.LiveOrders(instance, self._assets)
+        self._nonce = 0
+        self._link = Link(url, self._opened, self._frame, self._closed)
+        self._posts = Posts(self._link.send, ANSWER_TIMEOUT_S)
+        self._opening: asyncio.Task[None] | None = None
+
+    @property
+    def live(self) -> dict[str, OpenOrder]:
+        """Return our live orders by the venue's id, as the stream tells them."""
+        return {order.order_id: order for order in self._orders.orders()}
+
+    async def maintain(self) -> None:
+        """Keep the session up until cancelled."""
+        link = asyncio.create_task(self._link.maintain())
+        try:
+            while True:
+                await asyncio.sleep(PING_S)
+                if self._link.open:
+                    if time.monotonic() - self._link.last_rx > SILENCE_S:
+                        self._link.abort("no answer to pings")
+                    else:
+                        self._link.send(PING)
+        finally:
+            link.cancel()
+            self._link.abort("ending")
+
+    async def live_orders(self) -> Sequence[OpenOrder]:
+        """Return our live orders by the venue's own answer; RemoteError if there is none."""
+        if not self._assets:
+            raise RemoteError("hyperliquid: the guardian's session is not up yet")
+        try:
+            answer = await self._posts.ask(
+                lambda number: cancelling.open_orders_request(number, self._account), self._listed
+            )
+        except RemoteError:
+            self._suspect()
+            raise
+        return cancelling.open_orders(answer, self._instance, self._assets)
+
+    async def cancel(self, orders: Sequence[OpenOrder]) -> None:
+        """Send one signed cancel for all of these and wait for its answer; RemoteError without one."""
+        now_ms: Nanos = time.time_ns() // MILLISECOND
+        self._nonce = max(self._nonce + 1, now_ms)
+        nonce = self._nonce
+        try:
+            answer = await self._posts.ask(
+                lambda number: cancelling.cancel_frame(
+                    number, orders, self._assets, self._signer, nonce, now_ms + CANCEL_EXPIRES_MS
+                )
+            )
+        except RemoteError:
+            self._suspect()
+            raise
+        _check_cancel(answer.type, answer.payload)
+
+    def _listed(self, answer: PostResponse) -> None:
+        """Take the venue's list before any later update is looked at, or an order newer than the list would be lost."""
+        with suppress(RemoteError):
+            self._orders.replace(cancelling.open_orders(answer, self._instance, self._assets))
+
+    def _suspect(self) -> None:
+        """A question was not answered: a fresh connection is the quickest way to an answer."""
+        self.failures += 1
+        if self._link.open:
+            self._link.abort("no answer in time")
+
+    def _opened(self) -> None:
+        self._link.send(cancelling.subscription(self._account))
+        self._opening = asyncio.create_task(self._fill())
+
+    async def _fill(self) -> None:
+        try:
+            meta = info_data(await self._posts.ask(info_frame("meta")), Meta, "meta")
+            self._assets.update({asset.name: number for number, asset in enumerate(meta.universe)})
+            await self.live_orders()
+        except RemoteError:
+            self._suspect()
+            return
+        self.ready = True
+        self.news.set()
+
+    def _frame(self, frame: bytes, _recv_ts: Nanos) -> None:
+        if self._posts.take(frame):
+            return
+        before = len(self._orders)
+        self._orders.receive(frame)
+        if len(self._orders) > before:
+            self.news.set()
+
+    def _closed(self, why: str) -> None:
+        self.ready = False
+        if self._opening is not None:
+            self._opening.cancel()
+        self._posts.fail(why)
+
+
+def _check_cancel(kind: str, payload: msgspec.Raw) -> None:
+    """RemoteError unless the venue accepted the cancel as a whole; single misses are normal (already gone)."""
+    if kind != "action":
+        raise RemoteError(f"hyperliquid: cancel refused: {bytes(payload)[:200].decode(errors='replace')}")
+    try:
+        msgspec.json.decode(payload, type=ActionAnswer)
+    except msgspec.MsgspecError:
+        raise RemoteError(f"hyperliquid: cancel refused: {bytes(payload)[:200].decode(errors='replace')}") from None

@@ -1,0 +1,142 @@
+"""The quoting loop: events through step(), the engine's timers, the halt word, the sign of life.
+
+Invariant: the sign of life is given only after an event was handled or a timer answered (I6), and nothing here waits.
+It must not know where events come from or where actions go.
+"""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final, Protocol
+
+from mmpi.actions import Approved
+from mmpi.engine import Engine
+from mmpi.events import Event, ExecReport, Halted, Resumed, Stopping, Timer
+from mmpi.instrument import MILLISECOND, Nanos
+from mmpi.ports import Sink
+from mmpi.runtime.board import LATCHED, PAUSED, RUN, HaltWord, StatusBoard
+from mmpi.runtime.step import step
+from mmpi.status import Latency
+
+TICK_S: Final = 0.02
+"""How often the halt word is looked at when nothing happens: a tenth of what the guardian's 500 ms leave."""
+HEARTBEAT: Final[Nanos] = 200 * MILLISECOND
+"""A Timer goes through the engine at least this often; the guardian's patience is 1 s."""
+PUBLISH: Final[Nanos] = 250 * MILLISECOND
+GUARDIAN_PATIENCE: Final[Nanos] = 1000 * MILLISECOND
+"""A quoter never trades without a live guardian: fifty of its beats."""
+SAMPLES: Final = 4096
+"""Latency samples kept: the last ones."""
+
+
+class Outlet(Protocol):
+    """A gateway that tells, through `unsent`, what did not leave."""
+
+    unsent: deque[ExecReport]
+
+    def send(self, actions: Sequence[Approved], now: Nanos) -> None:
+        """Send."""
+        ...
+
+
+class SteadyClock:
+    """Wall-clock time that never jumps: the wall clock at the start, moved on by the monotonic clock."""
+
+    def __init__(self) -> None:
+        self._base: Final = time.time_ns() - time.monotonic_ns()
+
+    def now(self) -> Nanos:
+        """Return nanoseconds since the Unix epoch."""
+        return time.monotonic_ns() + self._base
+
+
+class Loop:
+    """Drives one engine."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        sink: Sink,
+        outlet: Outlet,
+        clock: SteadyClock,
+        halt: HaltWord | None,
+        board: StatusBoard,
+        publish: Callable[[], bytes],
+    ) -> None:
+        self.engine, self.clock = engine, clock
+        self._sink, self._outlet, self._halt, self._board, self._publish = sink, outlet, halt, board, publish
+        self._halt_seen = -1
+        self._next_heartbeat: Nanos = 0
+        self._next_publish: Nanos = 0
+        self._latencies: deque[int] = deque(maxlen=SAMPLES)
+        self._last: Nanos = 0
+
+    def feed(self, events: Iterable[Event], since: Nanos = 0) -> None:
+        """Handle events now; `since` is when the first byte of their frame was seen, for tick_to_order_us."""
+        acted = 0
+        for event in events:
+            acted += step(self.engine, self._sink, self._outlet, event)
+            while self._outlet.unsent:
+                step(self.engine, self._sink, self._outlet, self._outlet.unsent.popleft())
+        if acted and since:
+            self._latencies.append(self.clock.now() - since)
+        self._board.beat(time.monotonic_ns())
+
+    def stop(self, reason: str) -> None:
+        """Begin to stop (I14)."""
+        if not self.engine.stop:
+            self.feed([Stopping(self.now(), reason)])
+
+    def now(self) -> Nanos:
+        """Return the loop's time, which never goes back."""
+        self._last = max(self._last, self.clock.now())
+        return self._last
+
+    async def run(self) -> None:
+        """Tick until the engine has stopped."""
+        while not self.engine.stopped:
+            self.tick()
+            await asyncio.sleep(TICK_S)
+        self.tick()
+
+    def tick(self) -> None:
+        """Look at the halt word, answer the engine's timer, show a sign of life, publish."""
+        now = self.now()
+        self._look_at_halt(now)
+        wake = self.engine.wake_at
+        if (wake and now >= wake) or now >= self._next_heartbeat:
+            self._next_heartbeat = now + HEARTBEAT
+            self.feed([Timer(now)])
+        if now >= self._next_publish:
+            self._next_publish = now + PUBLISH
+            self._board.publish(self._publish())
+
+    def latency(self) -> Latency:
+        """Return p50 and p99 of tick to order, over the last samples."""
+        if not self._latencies:
+            return Latency(0.0, 0.0, 0)
+        ordered = sorted(self._latencies)
+        last = len(ordered) - 1
+        return Latency(ordered[last // 2] / 1000, ordered[last * 99 // 100] / 1000, len(ordered))
+
+    def _look_at_halt(self, now: Nanos) -> None:
+        """Turn a change of the halt word into an event; acknowledge it once the engine obeys."""
+        if self._halt is None:
+            return
+        if now >= self._next_heartbeat:
+            self._halt.refresh()
+        state, generation = self._halt.read()
+        reason = self._halt.reason
+        if time.monotonic_ns() - self._halt.beat_ns > GUARDIAN_PATIENCE and state == RUN:
+            # The word of a guardian that is gone forbids nothing any more, so its absence must.
+            state, generation, reason = PAUSED, -2, "no guardian"
+        if generation == self._halt_seen:
+            return
+        self._halt_seen = generation
+        if state == RUN:
+            self.feed([Resumed(now)])
+        else:
+            self.feed([Halted(now, state == LATCHED, reason)])
+        if generation >= 0:
+            self._board.acknowledge(generation)

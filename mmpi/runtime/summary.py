@@ -1,0 +1,101 @@
+"""Summary: the status of an engine, in the shape that every command shows.
+
+Invariant: money is exact text; reading the engine changes nothing. It must not know where the summary goes.
+"""
+
+import os
+from pathlib import Path
+from typing import Final
+
+from mmpi.desk import Desk
+from mmpi.engine import Engine
+from mmpi.instrument import BUY, Money, money_text
+from mmpi.orders import OrdStatus
+from mmpi.position import Position
+from mmpi.status import InstrumentStatus, Latency, OrderCounts, OwnOrder, PnlStatus, Summary
+
+SHOWN_LEVELS: Final = 5
+_PAGE: Final = os.sysconf("SC_PAGE_SIZE")
+
+
+def summarise(
+    engine: Engine, *, mode: str, venue: str, latency: Latency, deadman: str, latch: str
+) -> Summary:
+    """Return what observers may see of the engine now."""
+    desks = list(engine.desks.values())
+    ended: dict[str, int] = {}
+    for desk in desks:
+        for status, count in desk.orders.ended.items():
+            ended[status] = ended.get(status, 0) + count
+    return Summary(
+        mode=mode,
+        venue=venue,
+        state="quoting" if engine.quoting else engine.blocked.partition(":")[0],
+        reason=engine.blocked,
+        instruments={name: _instrument(desk) for name, desk in engine.desks.items()},
+        events=engine.events,
+        orders=OrderCounts(
+            placed=sum(desk.orders.placed for desk in desks),
+            canceled=ended.get(OrdStatus.CANCELED.value, 0),
+            rejected=ended.get(OrdStatus.REJECTED.value, 0),
+            amended=0,
+        ),
+        fills=engine.fills,
+        pnl=_pnl([desk.position for desk in desks]),
+        tick_to_order_us=latency,
+        rss_mb=rss_mb(),
+        deadman=deadman,
+        latch=latch,
+        refusals=dict(engine.gate.refusals),
+        invariant_violations=engine.violations,
+        anomalies={
+            "illegal_reports": sum(desk.orders.illegal for desk in desks),
+            "overfilled": sum(desk.orders.overfilled for desk in desks),
+            "foreign_fills": engine.foreign_fills,
+            "position_drifts": engine.drifts,
+        },
+    )
+
+
+def rss_mb() -> float:
+    """Return this process's resident memory in MB (10^6 bytes); source: proc_pid_statm(5), second field, pages."""
+    try:
+        return int(Path("/proc/self/statm").read_bytes().split()[1]) * _PAGE / 1e6
+    except OSError:
+        return 0.0
+
+
+def _instrument(desk: Desk) -> InstrumentStatus:
+    book, grid = desk.book, desk.instrument
+    live = sorted(desk.orders.live.values(), key=lambda order: -order.price)
+    return InstrumentStatus(
+        bid=grid.price_text(book.best_bid) if book.best_bid else "",
+        ask=grid.price_text(book.best_ask) if book.best_ask else "",
+        position=grid.size_text(desk.position.lots),
+        orders=len(live),
+        reason=desk.reason,
+        bids=[(grid.price_text(price), grid.size_text(size)) for price, size in book.bids[:SHOWN_LEVELS]],
+        asks=[(grid.price_text(price), grid.size_text(size)) for price, size in book.asks[:SHOWN_LEVELS]],
+        own=[
+            OwnOrder(
+                "buy" if order.side == BUY else "sell",
+                grid.price_text(order.price),
+                grid.size_text(order.leaves),
+                order.status.value,
+            )
+            for order in live
+        ],
+        pnl=_pnl([desk.position]),
+    )
+
+
+def _pnl(positions: list[Position]) -> PnlStatus:
+    spread: Money = sum(position.spread for position in positions)
+    inventory: Money = sum(position.inventory for position in positions)
+    funding: Money = sum(position.funding for position in positions)
+    fees: Money = sum(position.fees for position in positions)
+    # From the cash side of the identity, so that a reader who adds the parts checks it once more.
+    total: Money = sum(position.equity for position in positions)
+    return PnlStatus(
+        money_text(spread), money_text(inventory), money_text(funding), money_text(fees), money_text(total)
+    )

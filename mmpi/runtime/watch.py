@@ -1,0 +1,88 @@
+"""Watch: what the guardian sees of the quoter, and the pidfd with which it ends it.
+
+Invariant: the process that would be killed is the one that wrote the board, never a later one with its number.
+It must not know why anything is stopped.
+"""
+
+import os
+import select
+import signal
+from pathlib import Path
+
+from mmpi.instrument import SECOND, Nanos
+from mmpi.runtime.board import StatusBoard, process_start
+
+
+class QuoterWatch:
+    """The quoter as its status board and the kernel show it. Times are monotonic Nanos."""
+
+    def __init__(self, path: Path) -> None:
+        self.died_at: Nanos = 0
+        """When the last known quoter was first seen dead; 0 = alive, or none was ever seen."""
+        self.pid = 0
+        self._path = path
+        self._board: StatusBoard | None = None
+        self._start = 0
+        self._pidfd = -1
+        self._fresh_since: Nanos = 0
+
+    def poll(self, now: Nanos, timeout: Nanos) -> None:
+        """Look at the board: take a pidfd of a new quoter, note a death, note since when beats are fresh."""
+        if self._board is None:
+            self._board = StatusBoard.open(self._path)
+            if self._board is None:
+                return
+        if (self._board.pid, self._board.start_time) != (self.pid, self._start) and self._board.pid:
+            self._adopt(self._board.pid, self._board.start_time, now)
+        if self.pid and not self.died_at and not self._runs():
+            self.died_at = now
+        if not self.alive or self.age(now) >= timeout:
+            self._fresh_since = 0
+        elif not self._fresh_since:
+            self._fresh_since = now
+
+    @property
+    def alive(self) -> bool:
+        """Return True if a quoter is known and has not been seen dead."""
+        return self.pid > 0 and self.died_at == 0
+
+    def age(self, now: Nanos) -> Nanos:
+        """Return how old the quoter's last beat is; a quoter that has not beaten yet is still starting: 0."""
+        if self._board is None or self._board.beat_ns == 0:
+            return 0
+        return max(0, now - self._board.beat_ns)
+
+    def steady(self, now: Nanos) -> bool:
+        """Return True if beats have been fresh for one second."""
+        return self._fresh_since > 0 and now - self._fresh_since >= SECOND
+
+    def acknowledged(self, generation: int) -> bool:
+        """Return True if the quoter says that it obeys this halt word (or a later one)."""
+        return self._board is not None and self._board.acknowledged >= generation
+
+    def kill(self) -> bool:
+        """Return True if SIGKILL was sent."""
+        if self._pidfd < 0 or not self.alive:
+            return False
+        try:
+            signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+        except ProcessLookupError:
+            return False
+        return True
+
+    def _adopt(self, pid: int, start: int, now: Nanos) -> None:
+        if self._pidfd >= 0:
+            os.close(self._pidfd)
+        self.pid, self._start, self._pidfd, self.died_at = pid, start, -1, 0
+        try:
+            self._pidfd = os.pidfd_open(pid)
+        except OSError:
+            self.died_at = now
+            return
+        if process_start(pid) != start:
+            # The number belongs to somebody else by now.
+            os.close(self._pidfd)
+            self._pidfd, self.died_at = -1, now
+
+    def _runs(self) -> bool:
+        return self._pidfd >= 0 and not select.select([self._pidfd], [], [], 0)[0]

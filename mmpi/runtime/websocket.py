@@ -1,0 +1,170 @@
+"""WebSocket link: the sans-IO protocol of `websockets` in the thinnest asyncio shell, with reconnection.
+
+Invariant: `send` never waits: it hands the frame to the transport in the caller's own stack, or the link is declared dead.
+It must not know what frames mean.
+"""
+
+import asyncio
+import random
+import ssl
+import time
+from collections.abc import Callable
+from typing import Final
+
+from websockets.client import ClientProtocol
+from websockets.exceptions import InvalidHandshake, InvalidMessage
+from websockets.frames import Frame, Opcode
+from websockets.http11 import Response
+from websockets.protocol import State
+from websockets.uri import parse_uri
+
+from mmpi.instrument import Nanos
+
+MAX_FRAME: Final = 4 * 2**20
+"""Bytes of the largest message taken: Hyperliquid's largest answers (2000 fills) are under 1 MB."""
+MAX_UNSENT: Final = 256 * 1024
+"""Bytes that may wait in the transport; more means that the peer is gone though the socket says nothing."""
+BACKOFF_FIRST_S: Final = 0.1
+BACKOFF_LAST_S: Final = 5.0
+CONNECT_TIMEOUT_S: Final = 5.0
+
+
+class Link(asyncio.Protocol):
+    """One WebSocket connection, kept up by `maintain`. Callbacks run on the loop, in the order of the wire."""
+
+    def __init__(
+        self,
+        url: str,
+        on_open: Callable[[], None],
+        on_frame: Callable[[bytes, Nanos], None],
+        on_close: Callable[[str], None],
+        clock: Callable[[], Nanos] = time.time_ns,
+    ) -> None:
+        self.url = url
+        self._clock = clock
+        self.open = False
+        self.last_rx = 0.0
+        """Monotonic seconds of the last byte received."""
+        self.connects = 0
+        self._on_open, self._on_frame, self._on_close = on_open, on_frame, on_close
+        self._protocol: ClientProtocol | None = None
+        self._transport: asyncio.Transport | None = None
+        self._closed: asyncio.Future[None] | None = None
+        self._partial: list[bytes] = []
+        self._why = ""
+
+    async def maintain(self) -> None:
+        """Connect, and connect again whenever the link ends, until cancelled; backoff with full jitter."""
+        delay = BACKOFF_FIRST_S
+        while True:
+            started = time.monotonic()
+            try:
+                await self._connect_once()
+            except (OSError, TimeoutError, InvalidHandshake, InvalidMessage) as error:
+                self._why = str(error) or type(error).__name__
+                self._on_close(self._why)
+            if time.monotonic() - started > BACKOFF_LAST_S:
+                delay = BACKOFF_FIRST_S
+            await asyncio.sleep(random.uniform(0, delay))
+            delay = min(delay * 2, BACKOFF_LAST_S)
+
+    def send(self, frame: bytes) -> bool:
+        """Return True if the frame was handed to the transport now."""
+        if not self.open or self._protocol is None or self._transport is None:
+            return False
+        if self._transport.get_write_buffer_size() > MAX_UNSENT:
+            self.abort("peer does not read")
+            return False
+        self._protocol.send_text(frame)
+        self._flush()
+        return True
+
+    def abort(self, why: str) -> None:
+        """End the connection at once; `maintain` makes a new one."""
+        self._why = why
+        if self._transport is not None:
+            self._transport.abort()
+
+    # asyncio.Protocol ---------------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Send the opening handshake."""
+        assert isinstance(transport, asyncio.Transport) and self._protocol is not None
+        self._transport = transport
+        self._protocol.send_request(self._protocol.connect())
+        self._flush()
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes; deliver each whole message with the time at which its last byte was seen."""
+        protocol = self._protocol
+        if protocol is None:
+            return
+        recv_ts, self.last_rx = self._clock(), time.monotonic()
+        protocol.receive_data(data)
+        for event in protocol.events_received():
+            if isinstance(event, Response):
+                if protocol.state is State.OPEN:
+                    self.open, self.connects = True, self.connects + 1
+                    self._on_open()
+                else:
+                    self.abort(f"handshake refused: HTTP {event.status_code}")
+            elif isinstance(event, Frame):
+                self._frame(event, recv_ts)
+        self._flush()
+
+    def eof_received(self) -> bool | None:
+        """Tell the protocol; the transport closes itself."""
+        if self._protocol is not None:
+            self._protocol.receive_eof()
+        return None
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Tell the owner, once."""
+        self.open = False
+        self._transport = None
+        self._partial.clear()
+        if self._closed is not None and not self._closed.done():
+            self._closed.set_result(None)
+        self._on_close(self._why or (str(exc) if exc else "closed by the venue"))
+
+    # Inside -------------------------------------------------------------------------------------------------------
+
+    async def _connect_once(self) -> None:
+        uri = parse_uri(self.url)
+        self._why = ""
+        self._protocol = ClientProtocol(uri, max_size=MAX_FRAME)
+        self._closed = asyncio.get_running_loop().create_future()
+        context = ssl.create_default_context() if uri.secure else None
+        async with asyncio.timeout(CONNECT_TIMEOUT_S):
+            await asyncio.get_running_loop().create_connection(lambda: self, uri.host, uri.port, ssl=context)
+        try:
+            await self._closed
+        finally:
+            if self._transport is not None:
+                self._transport.abort()
+
+    def _frame(self, frame: Frame, recv_ts: Nanos) -> None:
+        if frame.opcode is Opcode.CLOSE:
+            self._why = self._why or "closed by the venue"
+            return
+        if frame.opcode not in (Opcode.TEXT, Opcode.BINARY, Opcode.CONT):
+            return
+        if frame.fin and not self._partial:
+            self._on_frame(bytes(frame.data), recv_ts)
+            return
+        self._partial.append(bytes(frame.data))
+        if frame.fin:
+            whole = b"".join(self._partial)
+            self._partial.clear()
+            self._on_frame(whole, recv_ts)
+
+    def _flush(self) -> None:
+        if self._protocol is None or self._transport is None:
+            return
+        for data in self._protocol.data_to_send():
+            if data:
+                self._transport.write(data)
+            elif self._transport.can_write_eof():
+                self._transport.write_eof()
+        if self._protocol.close_expected():
+            self._transport.close()

@@ -1,0 +1,107 @@
+"""Sections: the parts of the resolved configuration that every daemon reads, the guardian too.
+
+Invariant: it holds no secret and imports no strategy. It must not know TOML, the environment or pydantic.
+"""
+
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from mmpi.errors import ConfigError
+
+T = TypeVar("T")
+
+
+class VenueSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which venue, and how: `mode` is paper, practice or live."""
+
+    name: str = "generated"
+    """generated (built-in market, paper only) or hyperliquid."""
+    mode: str = "paper"
+    url: str = ""
+    """Base URL, http(s)://host:port; the WebSocket is at /ws."""
+    network: str = "testnet"
+    """testnet or mainnet: which source letter is signed."""
+    expires_after_ms: int = 2000
+    """Every trading action is void this long after it was signed; at most 2000."""
+    ack_timeout_s: float = 5.0
+    """An order unanswered for this long has an unknown fate."""
+
+    def websocket_url(self) -> str:
+        """Return where the venue's WebSocket is."""
+        scheme, _, rest = self.url.partition("://")
+        return f"{'wss' if scheme == 'https' else 'ws'}://{rest.rstrip('/')}/ws"
+
+
+class JournalSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Sizes of the tmpfs journal, in bytes."""
+
+    segment_bytes: int = 8 * 2**20
+    max_bytes: int = 64 * 2**20
+
+
+class GuardianSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The guardian's patience."""
+
+    heartbeat_timeout_s: float = 1.0
+    ack_timeout_s: float = 0.5
+
+
+class PathSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Absolute folders, and the fixed names in them (architecture section 6)."""
+
+    state_dir: str
+    runtime_dir: str
+    secrets_dir: str
+
+    @property
+    def latch(self) -> Path:
+        """Return the latch file."""
+        return Path(self.state_dir) / "latch.json"
+
+    @property
+    def journal(self) -> Path:
+        """Return the folder of the tmpfs journal."""
+        return Path(self.runtime_dir) / "journal"
+
+    @property
+    def control(self) -> Path:
+        """Return the guardian's control socket."""
+        return Path(self.runtime_dir) / "guardian.sock"
+
+    @property
+    def halt(self) -> Path:
+        """Return the halt word."""
+        return Path(self.runtime_dir) / "halt"
+
+    @property
+    def status(self) -> Path:
+        """Return the quoter's status board."""
+        return Path(self.runtime_dir) / "status"
+
+    @property
+    def quoter_lock(self) -> Path:
+        """Return the lock that keeps a second quoter out."""
+        return Path(self.runtime_dir) / "quoter.lock"
+
+
+class Box(msgspec.Struct, frozen=True):
+    """What the guardian needs of the resolved configuration; the rest of the file is passed over."""
+
+    device_id: str
+    paths: PathSettings
+    venue: VenueSettings
+    guardian: GuardianSettings
+
+
+def load_resolved(path: Path, kind: type[T]) -> T:
+    """Return a resolved config.json as `kind`; ConfigError names the file and what is wrong with it."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=kind)
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such file; run: mmpi check --resolve") from None
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+    except msgspec.MsgspecError as error:
+        raise ConfigError(f"{path}: {error}; run: mmpi check --resolve") from None

@@ -1,0 +1,40 @@
+"""Settings: the whole configuration as the quoter reads it, resolved, in frozen structs and without pydantic.
+
+Invariant: it holds no secret, and every value is already checked (mmpi.config wrote it).
+It must not know TOML, the environment or pydantic.
+"""
+
+import msgspec
+
+from mmpi.quoting.layered import LayeredConfig
+from mmpi.risk import RiskConfig
+from mmpi.sections import GuardianSettings as GuardianSettings
+from mmpi.sections import JournalSettings as JournalSettings
+from mmpi.sections import PathSettings as PathSettings
+from mmpi.sections import VenueSettings as VenueSettings
+from mmpi.sim.exchange import SimConfig
+from mmpi.sim.market import MarketConfig
+
+
+class InstrumentSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One instrument to quote. tick_size and lot_size "" = the venue's own word."""
+
+    name: str
+    quoter: LayeredConfig
+    tick_size: str = ""
+    lot_size: str = ""
+
+
+class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Everything; `digest` is the SHA-256 of what decides behaviour (all but paths)."""
+
+    device_id: str
+    paths: PathSettings
+    venue: VenueSettings
+    instruments: tuple[InstrumentSettings, ...]
+    risk: RiskConfig
+    sim: SimConfig
+    market: MarketConfig
+    journal: JournalSettings
+    guardian: GuardianSettings
+    digest: str = ""

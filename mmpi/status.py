@@ -1,0 +1,77 @@
+"""What observers may see of a running quoter, in one shape for demo, backtest, status and telemetry.
+
+Invariant: money is decimal text, exact; nothing here is a secret. It must not know how any of it is computed.
+"""
+
+import msgspec
+
+
+class PnlStatus(msgspec.Struct, frozen=True):
+    """Session profit and loss: total = spread + inventory + funding - fees, to the last digit (I11)."""
+
+    spread: str
+    inventory: str
+    funding: str
+    fees: str
+    total: str
+
+
+class OrderCounts(msgspec.Struct, frozen=True):
+    """Orders since the session began."""
+
+    placed: int
+    canceled: int
+    rejected: int
+    amended: int
+
+
+class OwnOrder(msgspec.Struct, frozen=True):
+    """One live order of ours, for the ladder view."""
+
+    side: str
+    price: str
+    size: str
+    status: str
+
+
+class InstrumentStatus(msgspec.Struct, frozen=True):
+    """One instrument: the touch, our position and live orders; `reason` says why it is not quoted, "" = it is."""
+
+    bid: str
+    ask: str
+    position: str
+    orders: int
+    reason: str
+    bids: list[tuple[str, str]]
+    asks: list[tuple[str, str]]
+    own: list[OwnOrder]
+    pnl: PnlStatus
+
+
+class Latency(msgspec.Struct, frozen=True):
+    """Frame received to order frame handed to the socket, microseconds; `n` = 0 means not measured."""
+
+    p50: float
+    p99: float
+    n: int
+
+
+class Summary(msgspec.Struct, frozen=True):
+    """The shape shared by `demo --json`, `backtest --json` and `status --json`."""
+
+    mode: str
+    venue: str
+    state: str
+    reason: str
+    instruments: dict[str, InstrumentStatus]
+    events: int
+    orders: OrderCounts
+    fills: int
+    pnl: PnlStatus
+    tick_to_order_us: Latency
+    rss_mb: float
+    deadman: str
+    latch: str
+    refusals: dict[str, int]
+    invariant_violations: int
+    anomalies: dict[str, int]

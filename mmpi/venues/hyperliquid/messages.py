@@ -1,0 +1,232 @@
+"""Hyperliquid's messages as typed structs, read from bytes in one pass; only the fields that something uses.
+
+Invariant: public market numbers become floats while the JSON is read and integers once, right after; numbers that
+move our position (fills, open orders) stay text until `Instrument` turns them into exact integers.
+It must not know what a message means for our orders.
+
+Source: Hyperliquid documentation, "Info endpoint", "Subscriptions" and "Post requests" (read 2026-11-21).
+"""
+
+from typing import Final, Literal, TypeAlias
+
+import msgspec
+
+from mmpi.events import BookSnapshot, Level, Trade
+from mmpi.instrument import BUY, MILLISECOND, SELL, Instrument, Nanos, Side, make_instrument
+
+SIGNIFICANT_FIGURES: Final = 5
+PERP_DECIMALS: Final = 6
+"""A perpetual's price has at most 6 - szDecimals decimals ("Tick and lot size", read 2026-11-21)."""
+MIN_NOTIONAL: Final = "10"
+"""In USDC ("Error responses": Order must have minimum value of $10)."""
+
+WireSide: TypeAlias = Literal["A", "B"]
+"""A = ask or sell, B = bid or buy; in a public trade the taker's."""
+
+
+class WireLevel(msgspec.Struct, gc=False):
+    """One price level."""
+
+    px: float
+    sz: float
+
+
+class WireBook(msgspec.Struct, gc=False):
+    """Every visible level of one coin, best first; `time` in milliseconds."""
+
+    coin: str
+    time: int
+    levels: tuple[list[WireLevel], list[WireLevel]]
+
+
+class WireTrade(msgspec.Struct, gc=False):
+    """A public trade."""
+
+    coin: str
+    side: WireSide
+    px: float
+    sz: float
+    time: int
+    tid: int
+
+
+class WireOrder(msgspec.Struct, gc=False):
+    """An order of the account; `sz` is what is left of it. `cloid` is absent where its owner gave none."""
+
+    coin: str
+    side: WireSide
+    limit_px: str = msgspec.field(name="limitPx")
+    sz: str
+    oid: int
+    cloid: str | None = None
+
+
+class OrderUpdate(msgspec.Struct, gc=False):
+    """What became of an order of the account; the time in milliseconds."""
+
+    order: WireOrder
+    status: str
+    status_timestamp: int = msgspec.field(name="statusTimestamp", default=0)
+
+
+class WireFill(msgspec.Struct, gc=False):
+    """A fill of the account; a negative `fee` is a rebate, `crossed` means that we took."""
+
+    coin: str
+    px: str
+    sz: str
+    side: WireSide
+    time: int
+    oid: int
+    tid: int
+    crossed: bool = True
+    fee: str = "0"
+    cloid: str | None = None
+
+
+class UserFills(msgspec.Struct, gc=False):
+    """New fills, or after every subscribe (`is_snapshot`) the recent ones again."""
+
+    fills: list[WireFill]
+    is_snapshot: bool = msgspec.field(name="isSnapshot", default=False)
+
+
+class PostResponse(msgspec.Struct, gc=False):
+    """An answer to a post: `type` is info, action or error, and says how to read the payload."""
+
+    type: str
+    payload: msgspec.Raw
+
+
+class PostData(msgspec.Struct, gc=False):
+    """An answer with the number of the post that it belongs to."""
+
+    id: int
+    response: PostResponse
+
+
+class BookMessage(msgspec.Struct, tag="l2Book", tag_field="channel", gc=False):
+    """Frame of the l2Book channel."""
+
+    data: WireBook
+
+
+class TradesMessage(msgspec.Struct, tag="trades", tag_field="channel", gc=False):
+    """Frame of the trades channel."""
+
+    data: list[WireTrade]
+
+
+class OrderUpdatesMessage(msgspec.Struct, tag="orderUpdates", tag_field="channel", gc=False):
+    """Frame of the orderUpdates channel."""
+
+    data: list[OrderUpdate]
+
+
+class UserFillsMessage(msgspec.Struct, tag="userFills", tag_field="channel", gc=False):
+    """Frame of the userFills channel."""
+
+    data: UserFills
+
+
+class PostMessage(msgspec.Struct, tag="post", tag_field="channel", gc=False):
+    """Frame that answers a post."""
+
+    data: PostData
+
+
+class ErrorMessage(msgspec.Struct, tag="error", tag_field="channel", gc=False):
+    """Frame with a complaint about something we sent, without the number of the post."""
+
+    data: str
+
+
+class PongMessage(msgspec.Struct, tag="pong", tag_field="channel", gc=False):
+    """Frame that answers our ping."""
+
+
+class SubscriptionMessage(msgspec.Struct, tag="subscriptionResponse", tag_field="channel", gc=False):
+    """Frame that confirms a subscription."""
+
+
+Message: TypeAlias = (
+    BookMessage
+    | TradesMessage
+    | OrderUpdatesMessage
+    | UserFillsMessage
+    | PostMessage
+    | ErrorMessage
+    | PongMessage
+    | SubscriptionMessage
+)
+CHANNELS: Final = frozenset(
+    {"l2Book", "trades", "orderUpdates", "userFills", "post", "error", "pong", "subscriptionResponse"}
+)
+GREETING: Final = "Websocket connection established."
+"""The first frame of a connection is this line, which is not JSON."""
+
+
+class Envelope(msgspec.Struct, gc=False):
+    """Any frame: its channel alone."""
+
+    channel: str
+
+
+_MESSAGES: Final[msgspec.json.Decoder[Message]] = msgspec.json.Decoder(Message, strict=False)
+_ENVELOPE: Final = msgspec.json.Decoder(Envelope)
+
+
+def read(frame: bytes | str) -> Message:
+    """Return the message in a frame; msgspec.MsgspecError (or UnicodeError) if it cannot be read."""
+    return _MESSAGES.decode(frame)
+
+
+def is_of_no_interest(frame: bytes | str) -> bool:
+    """Return whether an unread frame is the venue's greeting, or sound but of a channel that nothing here reads."""
+    if frame in (GREETING, GREETING.encode()):
+        return True
+    try:
+        return _ENVELOPE.decode(frame).channel not in CHANNELS
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+        return False
+
+
+def side_of(side: WireSide) -> Side:
+    """Return BUY for B, SELL for A."""
+    return BUY if side == "B" else SELL
+
+
+def book_snapshot(book: WireBook, instrument: Instrument, recv_ts: Nanos) -> BookSnapshot:
+    """Return the book in ticks and lots; ValueError or OverflowError if a number is not finite.
+
+    `seq` is 0: the channel has no sequence numbers, every message is the whole book.
+    """
+    bids, asks = book.levels
+    return BookSnapshot(
+        recv_ts, instrument.name, book.time * MILLISECOND, 0, _levels(bids, instrument), _levels(asks, instrument)
+    )
+
+
+def public_trade(trade: WireTrade, instrument: Instrument, recv_ts: Nanos) -> Trade:
+    """Return the trade in ticks and lots; ValueError or OverflowError if a number is not finite."""
+    price = int(trade.px * instrument.ticks_per_quote + 0.5)
+    size = int(trade.sz * instrument.lots_per_base + 0.5)
+    exch_ts = trade.time * MILLISECOND
+    return Trade(recv_ts, instrument.name, exch_ts, trade.tid, side_of(trade.side), price, size)
+
+
+def instrument_from_meta(name: str, sz_decimals: int) -> Instrument:
+    """Return the instrument of a perpetual from its line in meta."""
+    return make_instrument(
+        name,
+        f"1e-{PERP_DECIMALS - sz_decimals}",
+        f"1e-{sz_decimals}",
+        significant_figures=SIGNIFICANT_FIGURES,
+        min_notional=MIN_NOTIONAL,
+        quote="USDC",
+    )
+
+
+def _levels(levels: list[WireLevel], instrument: Instrument) -> tuple[Level, ...]:
+    ticks, lots = instrument.ticks_per_quote, instrument.lots_per_base
+    return tuple([(int(level.px * ticks + 0.5), int(level.sz * lots + 0.5)) for level in levels])

@@ -1,0 +1,70 @@
+"""One round of reconciliation: three answers about the account, joined to one picture.
+
+Invariant: a picture is made of all three answers or not at all, and its positions include exactly the fills that were
+received by then. It must not know frames or how fills are reported.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from mmpi.events import OpenOrder
+from mmpi.instrument import Instrument, Lots
+from mmpi.venues.hyperliquid.answers import ClearinghouseState
+from mmpi.venues.hyperliquid.messages import WireFill, WireOrder, side_of
+from mmpi.venues.hyperliquid.names import OrderNames
+
+
+class Reconciliation:
+    """Gathers the answers of one round."""
+
+    def __init__(self) -> None:
+        """Start with nothing answered."""
+        self.open_orders: list[WireOrder] | None = None
+        self.state: ClearinghouseState | None = None
+        self.fills: list[WireFill] | None = None
+        self._lately: dict[int, WireFill] = {}
+
+    def complete(self) -> bool:
+        """Return whether all three answers are in."""
+        return self.open_orders is not None and self.state is not None and self.fills is not None
+
+    def saw(self, fills: Sequence[WireFill]) -> None:
+        """Note fills that arrived, by whatever way, since the round began."""
+        for fill in fills:
+            self._lately[fill.tid] = fill
+
+    def orders(self, instruments: Mapping[str, Instrument], names: OrderNames) -> tuple[OpenOrder, ...]:
+        """Return our live orders; learns their names. ConfigError if a number is off the grid."""
+        ours: list[OpenOrder] = []
+        for order in self.open_orders or ():
+            cloid = order.cloid or names.cloid(order.oid)
+            instrument = instruments.get(order.coin)
+            if cloid is None or instrument is None or not names.is_ours(cloid):
+                continue
+            names.learn(order.oid, cloid, live=True)
+            ours.append(open_order(order, instrument, cloid))
+        names.set_live(order.oid for order in self.open_orders or ())
+        return tuple(ours)
+
+    def positions(self, instruments: Mapping[str, Instrument]) -> tuple[tuple[str, Lots], ...]:
+        """Return the position in every instrument, zeros too; ConfigError if a number is off the grid.
+
+        The three answers are not of one instant. The state is dated, so fills of a later date that we have received are
+        added: otherwise a fill between the answers would be reported and then be missing from the position.
+        """
+        lots = dict.fromkeys(instruments, 0)
+        if self.state is None:
+            return ()
+        for held in self.state.asset_positions:
+            coin = held.position.coin
+            if coin in lots:
+                lots[coin] = instruments[coin].lots(held.position.szi)
+        for fill in self._lately.values():
+            if fill.coin in lots and 0 < self.state.time < fill.time:
+                lots[fill.coin] += side_of(fill.side) * instruments[fill.coin].lots(fill.sz)
+        return tuple((instruments[coin].name, size) for coin, size in lots.items())
+
+
+def open_order(order: WireOrder, instrument: Instrument, cloid: str) -> OpenOrder:
+    """Return a live order in ticks and lots; ConfigError if a number is off the grid."""
+    price, size = instrument.ticks(order.limit_px), instrument.lots(order.sz)
+    return OpenOrder(instrument.name, cloid, str(order.oid), side_of(order.side), price, size)

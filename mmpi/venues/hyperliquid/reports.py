@@ -1,0 +1,122 @@
+"""Hyperliquid's answers to our posts as execution reports.
+
+Invariant: every order of a post gets exactly one report, whatever the answer looks like; what cannot be read as a
+certain outcome is LOST. It must not know frames, fills or state.
+"""
+
+from enum import Enum
+
+import msgspec
+
+from mmpi.events import ExecReport, ExecType
+from mmpi.instrument import MILLISECOND, Nanos
+from mmpi.venues.hyperliquid.answers import ActionAnswer, ActionResult, OrderStatus, OrderStatusAnswer
+from mmpi.venues.hyperliquid.messages import OrderUpdate, PostResponse
+from mmpi.venues.hyperliquid.words import cancel_error, order_status, place_error
+
+
+class Question(Enum):
+    """What a post asked."""
+
+    PLACE = "place"
+    CANCEL = "cancel"
+    QUERY = "query"
+    OPEN_ORDERS = "frontendOpenOrders"
+    STATE = "clearinghouseState"
+    FILLS = "userFills"
+
+
+class Sent(msgspec.Struct, frozen=True, gc=False):
+    """An order that a post is about; `order_id` "" while the venue has not named it."""
+
+    instrument: str
+    cl_ord_id: str
+    order_id: str = ""
+
+    def report(self, recv_ts: Nanos, exec_type: ExecType, order_id: str = "", reason: str = "") -> ExecReport:
+        """Return a report on this order; the venue does not date its answers."""
+        return ExecReport(
+            recv_ts, self.instrument, 0, self.cl_ord_id, order_id or self.order_id, exec_type, reason=reason
+        )
+
+
+class Post(msgspec.Struct, frozen=True, gc=False):
+    """A post without an answer yet; a question about the account is about no single order."""
+
+    question: Question
+    orders: tuple[Sent, ...] = ()
+
+
+def batch_reports(post: Post, response: PostResponse, recv_ts: Nanos) -> list[ExecReport]:
+    """Return one report for each order of a PLACE or CANCEL post, in the batch's order."""
+    outcomes, reason = _outcomes(response, len(post.orders))
+    if outcomes is None:
+        return [sent.report(recv_ts, ExecType.LOST, reason=reason) for sent in post.orders]
+    one = _placed if post.question is Question.PLACE else _canceled
+    return [one(sent, outcome, recv_ts) for sent, outcome in zip(post.orders, outcomes, strict=True)]
+
+
+def query_report(sent: Sent, answer: OrderStatusAnswer, recv_ts: Nanos) -> ExecReport:
+    """Return what the venue answered about one order."""
+    if answer.status == "unknownOid":
+        return sent.report(recv_ts, ExecType.NOT_FOUND)
+    if answer.order is None:
+        return sent.report(recv_ts, ExecType.LOST, reason=answer.status)
+    return update_report(sent, answer.order, recv_ts)
+
+
+def update_report(sent: Sent, update: OrderUpdate, recv_ts: Nanos) -> ExecReport:
+    """Return what an order's status says; a word we do not know is LOST, with the word as its reason."""
+    exec_type = order_status(update.status) or ExecType.LOST
+    return ExecReport(
+        recv_ts,
+        sent.instrument,
+        update.status_timestamp * MILLISECOND,
+        sent.cl_ord_id,
+        str(update.order.oid),
+        exec_type,
+        reason="" if exec_type in (ExecType.NEW, ExecType.FILLED) else update.status,
+    )
+
+
+def _outcomes(response: PostResponse, count: int) -> tuple[list[str | OrderStatus] | None, str]:
+    """Return one outcome for each order, or None and the reason why there are none."""
+    if response.type != "action":
+        return None, error_text(response)
+    answer = msgspec.json.decode(response.payload, type=ActionAnswer)
+    if answer.status != "ok":
+        return [OrderStatus(error=msgspec.json.decode(answer.response, type=str))] * count, ""
+    statuses = msgspec.json.decode(answer.response, type=ActionResult).data.statuses
+    if len(statuses) == 1 and isinstance(statuses[0], OrderStatus) and statuses[0].error is not None:
+        # Checks that need the payload alone give one error for the whole batch ("Error responses").
+        return statuses * count, ""
+    if len(statuses) != count:
+        return None, f"{len(statuses)} answers for {count} orders"
+    return statuses, ""
+
+
+def error_text(response: PostResponse) -> str:
+    """Return the sentence of an answer of the kind error."""
+    try:
+        return msgspec.json.decode(response.payload, type=str)
+    except msgspec.MsgspecError:
+        return f"answer of the kind {response.type}"
+
+
+def _placed(sent: Sent, outcome: str | OrderStatus, recv_ts: Nanos) -> ExecReport:
+    if isinstance(outcome, str):
+        return sent.report(recv_ts, ExecType.LOST, reason=outcome)
+    # "filled" is reported as NEW: it sums the fills up without their ids or fees, and each of them comes by userFills
+    # as well. A trade reported from both would count twice.
+    named = outcome.resting or outcome.filled
+    if named is not None:
+        return sent.report(recv_ts, ExecType.NEW, str(named.oid))
+    text = outcome.error or "an answer without an outcome"
+    return sent.report(recv_ts, place_error(text), reason=text)
+
+
+def _canceled(sent: Sent, outcome: str | OrderStatus, recv_ts: Nanos) -> ExecReport:
+    if outcome == "success":
+        return sent.report(recv_ts, ExecType.CANCELED)
+    text = (outcome if isinstance(outcome, str) else outcome.error) or "an answer without an outcome"
+    return sent.report(recv_ts, cancel_error(text), reason=text)
