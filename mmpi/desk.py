@@ -10,7 +10,7 @@ import msgspec
 from mmpi.book import BookOutcome, BookState, OrderBook
 from mmpi.differ import Tolerance
 from mmpi.events import Bbo, BookDelta, BookSnapshot
-from mmpi.instrument import BUY, SECOND, SELL, Instrument, Lots, Nanos
+from mmpi.instrument import BUY, SELL, Instrument, Lots, Nanos
 from mmpi.orders import OrderStore, StoreState
 from mmpi.ports import MarketView, Quote
 from mmpi.position import Position

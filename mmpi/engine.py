@@ -57,7 +57,7 @@ class EngineState(msgspec.Struct, frozen=True, array_like=True):
     wake_at: Nanos
     texts: tuple[str, str, str]
     flags: tuple[bool, bool, bool, bool, bool, bool]
-    counts: tuple[int, int, int, int, int, int, int]
+    counts: tuple[int, int, int, int, int, int, int, Nanos]
     funding_ids: list[str]
 
 
@@ -89,6 +89,8 @@ class Engine:
         self.violations = 0
         """Times the P&L identity (I11) did not hold; anything but 0 is a bug."""
         self._drift_rounds = 0
+        self._asked: Nanos = 0
+        """When the venue was last asked to reconcile."""
         self._funding_ids: dict[str, None] = {}
         self._latch_asked = False
         self._asked_last = False
@@ -139,15 +141,16 @@ class Engine:
             ),
             counts=(
                 self.counter, self.events, self.fills, self.foreign_fills, self.drifts, self.violations,
-                self._drift_rounds,
+                self._drift_rounds, self._asked,
             ),
             funding_ids=list(self._funding_ids),
         )  # fmt: skip
-        return msgspec.msgpack.encode(state)
+        # JSON, whose integers have no bound: money beyond 2^63 units is nine million of the quote currency.
+        return msgspec.json.encode(state)
 
     def restore(self, data: bytes) -> None:
         """Take a state that `checkpoint` returned; msgspec's errors if it is none."""
-        state = msgspec.msgpack.decode(data, type=EngineState)
+        state = msgspec.json.decode(data, type=EngineState)
         for name, desk in self.desks.items():
             desk.restore(state.desks[name])
         self.gate.restore(state.gate)
@@ -158,7 +161,7 @@ class Engine:
         ) = state.flags  # fmt: skip
         (
             self.counter, self.events, self.fills, self.foreign_fills, self.drifts, self.violations,
-            self._drift_rounds,
+            self._drift_rounds, self._asked,
         ) = state.counts  # fmt: skip
         self._funding_ids = dict.fromkeys(state.funding_ids)
 
@@ -190,6 +193,9 @@ class Engine:
     def _report(self, report: ExecReport) -> list[Approved]:
         desk = self.desks.get(report.instrument)
         if desk is None:
+            return []
+        if report.exec_type is ExecType.TRADE and (report.price <= 0 or report.size <= 0):
+            desk.orders.illegal += 1
             return []
         live = len(desk.orders.live)
         if desk.orders.apply(report):
@@ -228,6 +234,8 @@ class Engine:
     def _timer(self, event: Timer) -> list[Approved]:
         now = event.recv_ts
         actions: list[Approved] = []
+        if self.connected and not self.reconciled and now - self._asked >= self.params.patience:
+            actions.append(self._ask_reconcile("no answer", now))
         for desk in self.desks.values():
             if desk.deadline and now >= desk.deadline:
                 actions += self._service(desk, now)
@@ -242,6 +250,7 @@ class Engine:
         self.connected = self.reconciled = False
         for desk in self.desks.values():
             desk.orders.lost()
+            desk.book.invalidate()
         return self._update(event.recv_ts)
 
     def _on_reconciled(self, event: Reconciled) -> list[Approved]:
@@ -371,6 +380,7 @@ class Engine:
         return sum(at_stake(desk.exposure(0), desk.instrument) for desk in self.desks.values() if desk is not here)
 
     def _ask_reconcile(self, reason: str, now: Nanos) -> Approved:
+        self._asked = now
         return self.gate.pass_through(RequestReconcile(reason), now)
 
     def _check(self, desk: Desk) -> None:

@@ -27,15 +27,22 @@ RETRY_LAST_S: Final = 2.0
 VENUE_PATIENCE: Final[Nanos] = 3 * SECOND
 """A guardian that cannot reach the venue for this long cannot stop anything there: quoting pauses."""
 
+VERIFY_S: Final = 10.0
+"""How long arming waits for a stop to be verified; one takes 3 s and two round trips."""
+
 Answer = Callable[[dict[str, Any]], Awaitable[None]]
 
 
 class Hand(Protocol):
     """The guardian's own hand on the venue; `live` follows the venue's order stream without being asked."""
 
-    live: dict[str, OpenOrder]
     ready: bool
     news: asyncio.Event
+
+    @property
+    def live(self) -> dict[str, OpenOrder]:
+        """Return our live orders by the venue's id."""
+        ...
 
     async def maintain(self) -> None:
         """Keep the session up for ever."""
@@ -147,8 +154,8 @@ class Guardian:
         if self.halt.state != LATCHED:
             await answer({"final": True, "armed": True, "note": "was not latched"})
             return
-        if self._stopping is not None:
-            await answer({"final": True, "error": "a stop is still being verified; try again when it is done"})
+        if not await self._verified():
+            await answer({"final": True, "error": "it is not verified that none of our orders is live; is the venue reachable?"})
             return
         if self.watch.alive and not self.watch.acknowledged(self.halt.generation):
             await answer({"final": True, "error": f"the quoter (pid {self.watch.pid}) does not answer; end it first"})
@@ -169,6 +176,13 @@ class Guardian:
         self.halt.set(PAUSED, "armed")
         self._stop("armed")
         await answer({"final": True, "armed": True, "generation": stored.generation})
+
+    async def _verified(self) -> bool:
+        """Return True once zero orders are verified; False if that takes longer than VERIFY_S."""
+        end = _now() + round(VERIFY_S * SECOND)
+        while not self.verified_at and _now() < end:
+            await asyncio.sleep(POLL_S)
+        return self.verified_at > 0
 
     # Watching -----------------------------------------------------------------------------------------------------
 

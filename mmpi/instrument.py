@@ -172,10 +172,12 @@ def positive_decimal(text: str, what: str) -> Decimal:
 
 def _multiple(text: str, step: str, what: str, name: str) -> int:
     try:
-        count = Decimal(text) / Decimal(step)
-    except InvalidOperation:
+        # A quotient that does not fit the context's 28 digits is no price or size of this world.
+        count = (Decimal(text) / Decimal(step)).normalize()
+        whole = count.is_finite() and count == count.to_integral_value() and count * Decimal(step) == Decimal(text)
+    except ArithmeticError:
         raise ConfigError(f"{what} {text!r} of {name} is not a decimal number") from None
-    if not count.is_finite() or count != count.to_integral_value():
+    if not whole:
         raise ConfigError(f"{what} {text} of {name} is not a multiple of {step}")
     return int(count)
 

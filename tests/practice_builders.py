@@ -1,4 +1,4 @@
-"""Builders for the tests of the practice venue: keys, signed actions, a venue with a book, a listener that remembers."""
+"""Builders for the tests of the practice venue: keys, signed actions, a venue with a book, a listener."""
 
 import json
 from itertools import count
@@ -126,4 +126,4 @@ class Ear:
 
 def client(hub: Hub, ear: Ear) -> Client:
     """Return a conversation whose posts are echoed and whose topics have no snapshot."""
-    return Client(hub, ear, lambda request, now: {"echo": request.payload, "at": now}, lambda topic, now: None)
+    return Client(hub, ear, lambda request, now: {"echo": request.payload, "at": now}, lambda *_: None)

@@ -118,7 +118,13 @@ def test_prices_off_the_grid_are_refused(text: str) -> None:
 
 @pytest.mark.parametrize(
     ("tick", "lot", "named"),
-    [("0", "1", "tick_size"), ("-0.1", "1", "tick_size"), ("x", "1", "tick_size"), ("1", "0", "lot_size"), ("1", "nan", "lot_size")],
+    [
+        ("0", "1", "tick_size"),
+        ("-0.1", "1", "tick_size"),
+        ("x", "1", "tick_size"),
+        ("1", "0", "lot_size"),
+        ("1", "nan", "lot_size"),
+    ],
 )
 def test_grids_that_cannot_be_are_refused(tick: str, lot: str, named: str) -> None:
     """The error names the field."""

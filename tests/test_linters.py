@@ -19,7 +19,7 @@ PUBLIC_METHODS = 12
 REGISTRY_HOST = re.compile(
     r"\b(pypi|pythonhosted|piwheels|npmjs|(deb|security|snapshot|archive)\.debian|crates|golang)\.(org|com|io)\b", re.I
 )
-MACHINE_PATH = re.compile(r"(?<![\w.$~>})\]-])/(root|work|farm|home|Users|tmp/scratch)/\w")
+MACHINE_PATH = re.compile(r"(?<![\w.$~>})\]-])/(root|work|farm|tmp/scratch)/\w")
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 

@@ -6,7 +6,16 @@ from practice_builders import BTC, NOW, NOW_MS
 
 from mmpi.actions import TimeInForce
 from mmpi.events import ExecReport, ExecType
-from mmpi.practice.hyperliquid.account import BALANCE, MAX_FILLS, MAX_FINISHED, NONCES_KEPT, Account, Holding, Nonces, Order
+from mmpi.practice.hyperliquid.account import (
+    BALANCE,
+    MAX_FILLS,
+    MAX_FINISHED,
+    NONCES_KEPT,
+    Account,
+    Holding,
+    Nonces,
+    Order,
+)
 
 DAY_MS = 86_400_000
 
@@ -16,7 +25,10 @@ def an_order(oid: int, cloid: str | None = None, size: int = 10) -> Order:
     return Order(oid, "0x", BTC, cloid, 1, 1_000_000, size, TimeInForce.GTC, False, NOW, size)
 
 
-@given(st.lists(st.tuples(st.integers(-50, 50).filter(bool), st.integers(1, 2_000_000)), max_size=40), st.integers(1, 10**6))
+FILLS = st.lists(st.tuples(st.integers(-50, 50).filter(bool), st.integers(1, 2_000_000)), max_size=40)
+
+
+@given(FILLS, st.integers(1, 10**6))
 def test_what_closing_earned_and_what_is_held_is_the_cash_flow(fills: list[tuple[int, int]], mark: int) -> None:
     """Earned by closing plus value less cost equals cash plus value, exactly, through any flips."""
     holding, cash, earned = Holding(), 0, 0

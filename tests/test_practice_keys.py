@@ -88,7 +88,7 @@ def test_who_a_stranger_is(tmp_path: Path) -> None:
     assert Registry(path, strict=True).master(ACCOUNT) is None
 
 
-@pytest.mark.parametrize("line", ["", "{", '{"0x12": []}', '["x"]', '{"%s": ["quoter"]}' % ACCOUNT, "\u00e9"])
+@pytest.mark.parametrize("line", ["", "{", '{"0x12": []}', '["x"]', f'{{"{ACCOUNT}": ["quoter"]}}', "\u00e9"])
 def test_a_wrong_line_is_named(tmp_path: Path, line: str) -> None:
     """The error says which line of which file is no account."""
     path = tmp_path / "registry"

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 from practice_builders import (
-    BTC_ASSET,
     CLOID,
     ETH_ASSET,
     GUARDIAN,
@@ -84,6 +83,19 @@ def test_in_a_strict_venue_an_unregistered_signer_does_not_exist(tmp_path: Path)
     """The venue's own sentence names the address."""
     answer = venue(tmp_path, strict=True).act(signed(orders(order()), STRANGER), NOW)
     assert answer == {"status": "err", "response": f"User or API Wallet {address_of(STRANGER)} does not exist."}
+
+
+def test_a_registry_spoilt_while_the_server_runs_is_named(tmp_path: Path) -> None:
+    """A signer that would have to be looked up is told which line is wrong; known agents go on."""
+    built = venue(tmp_path)
+    with (tmp_path / "registry").open("a") as file:
+        file.write("spoilt\n")
+    answer = built.act(signed(orders(order()), STRANGER), NOW)
+    assert answer["status"] == "err"
+    assert "registry: line 2" in answer["response"]
+    with pytest.raises(UnprocessableError, match="registry: line 2"):
+        ask(built, "userRole", user=address_of(STRANGER))
+    assert "resting" in place(built, order())
 
 
 @pytest.mark.parametrize("field", ["action", "nonce", "expiresAfter", "network", "key order"])
@@ -372,9 +384,8 @@ def test_lists_agree_with_the_exchange(tmp_path: Path) -> None:
     built = venue(tmp_path)
     oids = [place(built, order(str(99_990 - i), "0.01"))["resting"]["oid"] for i in range(4)]
     built.act(signed(cancel(oids[2])), NOW)
-    built.on_market(trade("99988.9".split(".")[0], "0.025"))
+    built.on_market(trade("99988", "0.015"))
     held = {(o.order_id, o.size) for o in built._matching.open_orders()}
     sizes = {str(live["oid"]): round(float(live["sz"]) * 100_000) for live in built.live_orders()}
     assert held == set(sizes.items())
-    assert BTC_ASSET == 0
-    assert len(held) == 2
+    assert sorted(sizes.values()) == [500, 1000]

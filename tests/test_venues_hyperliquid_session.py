@@ -122,9 +122,10 @@ def recorded() -> Iterator[tuple[int, bytes]]:
     """Return the recorded frames with their receive times; skips the test where they are absent."""
     if not RECORDED.exists():
         pytest.skip("recorded Hyperliquid frames are absent")
-    for line in gzip.open(RECORDED).read().splitlines():
-        recv_ts, frame = line.split(b" ", 1)
-        yield int(recv_ts), frame
+    with gzip.open(RECORDED) as lines:
+        for line in lines:
+            recv_ts, frame = line.split(b" ", 1)
+            yield int(recv_ts), frame.rstrip()
 
 
 # Market data
@@ -170,6 +171,18 @@ def test_recorded_books_are_read_exactly() -> None:
             assert ours == exact
     assert books > 20
     assert session.unreadable == 0
+
+
+@given(st.sampled_from([("BTC", 5), ("ETH", 4)]), st.integers(1, 10**8), st.integers(1, 10**9))
+def test_any_level_on_the_grid_is_read_exactly(coin: tuple[str, int], price: int, size: int) -> None:
+    """The way through floats loses no tick and no lot, in books and in trades."""
+    session, instrument = new_session(), instrument_from_meta(*coin)
+    level = {"px": instrument.price_text(price), "sz": instrument.size_text(size), "n": 1}
+    [book] = session.receive(channel("l2Book", {"coin": coin[0], "time": 1, "levels": [[level], []]}), NOW)
+    assert isinstance(book, BookSnapshot)
+    [trade] = session.receive(channel("trades", [level | {"coin": coin[0], "side": "B", "time": 2, "tid": 1}]), NOW)
+    assert isinstance(trade, Trade)
+    assert (book.bids, trade.price, trade.size) == (((price, size),), price, size)
 
 
 def test_recorded_trades_are_those_since_the_first_book() -> None:
@@ -401,6 +414,15 @@ def test_what_proves_nothing_leaves_the_fate_unknown(number: int, kind: str) -> 
     assert session.last_error
 
 
+def test_an_error_instead_of_an_answer_is_told_as_it_came() -> None:
+    """The venue's sentence is the reason, and the frame counts as read."""
+    session = new_session()
+    [frame] = sent(session, place(1))
+    [report] = reports(session.receive(answer(frame["id"], "error", "429 Too Many Requests"), NOW))
+    assert (report.reason, session.last_error) == ("429 Too Many Requests", "429 Too Many Requests")
+    assert session.unreadable == 0
+
+
 def test_cancels_are_answered_one_by_one() -> None:
     """Success cancels; the venue's only cancel error says that there was nothing to cancel."""
     session = new_session()
@@ -408,6 +430,7 @@ def test_cancels_are_answered_one_by_one() -> None:
     missing = {"error": "Order was never placed, already canceled, or filled. asset=3"}
     events = session.receive(statuses(frame["id"], "success", missing, kind="cancel"), NOW)
     assert outcome(events) == [(ExecType.CANCELED, cloid(1), "11"), (ExecType.CANCEL_REJECTED, cloid(2), "12")]
+    assert len(session._names) == 1, "a cancel that found no order must not keep a name for it"
 
 
 def test_an_answer_counts_once() -> None:
@@ -502,9 +525,7 @@ def test_a_query_that_finds_nothing_says_so() -> None:
     session = new_session()
     first, second = sent(session, QueryOrder("BTC", cloid(1), "11"), QueryOrder("BTC", cloid(2), ""))
     missing = {"type": "orderStatus", "data": {"status": "unknownOid"}}
-    assert outcome(session.receive(answer(first["id"], "info", missing), NOW)) == [
-        (ExecType.NOT_FOUND, cloid(1), "11")
-    ]
+    assert outcome(session.receive(answer(first["id"], "info", missing), NOW)) == [(ExecType.NOT_FOUND, cloid(1), "11")]
     events = session.receive(answer(second["id"], "error", "timeout"), NOW)
     assert outcome(events) == [(ExecType.LOST, cloid(2), "")]
 
@@ -548,13 +569,15 @@ def test_the_first_snapshot_is_history() -> None:
     assert session.receive(user_fills(*older, snapshot=True), NOW) == []
 
 
-def test_after_a_reconnect_the_snapshot_tells_what_was_missed() -> None:
-    """Unseen fills of a later snapshot are reported, oldest first, though the venue lists the newest first."""
+@pytest.mark.parametrize("newest_first", [True, False])
+def test_after_a_reconnect_the_snapshot_tells_what_was_missed(newest_first: bool) -> None:
+    """Unseen fills of a later snapshot are reported, oldest first, whichever way the venue lists them."""
     session = with_history()
     session.receive(user_fills(fill(1, 11, time=1000)), NOW)
     session.disconnected(NOW)
-    missed = user_fills(fill(3, 11, time=3000), fill(2, 11, time=2000), fill(1, 11, time=1000), snapshot=True)
-    assert [report.exec_id for report in reports(session.receive(missed, NOW))] == ["2", "3"]
+    missed = [fill(tid, 11, time=time) for tid, time in {4: 3000, 3: 2000, 2: 2000, 1: 1000}.items()]
+    frame = user_fills(*(missed if newest_first else reversed(missed)), snapshot=True)
+    assert [report.exec_id for report in reports(session.receive(frame, NOW))] == ["2", "3", "4"]
 
 
 def test_a_fill_before_its_orders_answer_waits_for_the_name() -> None:
@@ -656,10 +679,11 @@ def test_a_round_ends_when_all_answers_are_in(sequence: tuple[int, ...]) -> None
         (OpenOrder("BTC", cloid(1), "11", BUY, 500_000, 60),),
         (("BTC", -785), ("ETH", 0)),
     )
+    assert session._round is None, "a finished round must not gather fills for ever"
 
 
 def test_a_fill_between_the_answers_is_in_the_position_once() -> None:
-    """The state may be older than a fill that was received by then, or newer; the position holds the fill either way."""
+    """Whether the state is older than a fill that was received by then or newer, the position holds the fill."""
     for state_time, held in ((1_700_000_000_000, "0.0"), (1_700_000_000_500, "0.0004")):
         session = with_history()
         first, second, third = ask(session)
@@ -700,8 +724,8 @@ def test_a_newer_round_replaces_an_older_one() -> None:
     session = with_history()
     old = ask(session)
     new = ask(session)
-    for number, make in zip(old, (open_orders, state, fill_list), strict=True):
-        assert session.receive(make(number), NOW) == []
+    for frame in (open_orders(old[0]), state(old[1]), fill_list(old[2])):
+        assert session.receive(frame, NOW) == []
     session.receive(open_orders(new[0]), NOW)
     session.receive(state(new[1]), NOW)
     assert len(session.receive(fill_list(new[2]), NOW)) == 1
@@ -753,6 +777,17 @@ def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     let_go = session.receive(user_fills(*strangers), NOW)
     assert [report.exec_id for report in reports(let_go)] == [str(tid) for tid in range(100, 117)]
     assert (len(session._fills.held), len(session._fills._tids)) == (3, 10)
+
+
+def test_an_order_that_ended_never_lives_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An answer that comes after its order's end does not keep the order's name for ever."""
+    monkeypatch.setattr(names, "MAX_NAMES", 2)
+    kept = names.OrderNames(PREFIX)
+    kept.learn(1, cloid(1), live=False)
+    kept.learn(1, cloid(1), live=True)
+    kept.learn(2, cloid(2), live=True)
+    kept.learn(3, cloid(3), live=False)
+    assert [kept.cloid(oid) for oid in (1, 2, 3)] == [None, cloid(2), cloid(3)]
 
 
 @pytest.mark.parametrize(
@@ -816,9 +851,13 @@ PRIVATE = [
     channel("l2Book", {"coin": "BTC", "time": 1, "levels": [[{"px": "1", "sz": "2", "n": 1}], []]}),
     state(3, BTC="1"),
 ]
-json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+words = st.text(max_size=5)
+leaves: st.SearchStrategy[object] = st.one_of(
+    st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False, allow_infinity=False), words
+)
+json_values: st.SearchStrategy[object] = st.recursive(
+    leaves,
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(words, inner, max_size=3)),
     max_leaves=8,
 )
 

@@ -5,7 +5,6 @@ It must not know pydantic, or what any part does with its settings.
 """
 
 import hashlib
-import os
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from pathlib import Path
@@ -13,24 +12,17 @@ from typing import Final
 
 import msgspec
 
+from mmpi import folders
 from mmpi.config import models, relations, schema, sources
 from mmpi.errors import ConfigError
 from mmpi.instrument import MONEY_SCALE, Money, money_text
 from mmpi.quoting.layered import LayeredConfig
 from mmpi.risk import RiskConfig
-from mmpi.settings import (
-    GuardianSettings,
-    InstrumentSettings,
-    JournalSettings,
-    PathSettings,
-    Settings,
-    VenueSettings,
-)
+from mmpi.sections import GuardianSettings, JournalSettings, PathSettings, VenueSettings
+from mmpi.settings import InstrumentSettings, Settings
 from mmpi.sim.exchange import SimConfig
 from mmpi.sim.market import MarketConfig
 
-INSTALLED_PATH: Final = Path("/etc/mmpi/mmpi.toml")
-PATH_VARIABLE: Final = "MMPI_CONFIG"
 EMPTY: Final = schema.toml_text("")
 """A text that nobody chose."""
 NO_FILE: Final = "no configuration file: built-in paper defaults on the generated market"
@@ -64,11 +56,11 @@ def load_config(path: Path | None, environ: Mapping[str, str]) -> Loaded:
 
     The environment's overrides win over a file. ConfigError has one line for every thing that is wrong.
     """
-    file = _chosen(path, environ)
+    file = folders.config_file(path, environ)
     gathered = sources.gather(file, environ, models.KEYS, models.GENERATED_INSTRUMENTS)
     config, refused = models.validate(gathered.tables)
     values = _values(config)
-    automatic = {k: v for k, v in sources.automatic(environ, config.paths.state_dir).items() if values[k] == EMPTY}
+    automatic = {k: v for k, v in folders.automatic(environ, config.paths.state_dir).items() if values[k] == EMPTY}
     settings = _settings(config, automatic)
     reason = config.risk.override_reason
     broken = relations.problems(settings, reason)
@@ -81,12 +73,6 @@ def load_config(path: Path | None, environ: Mapping[str, str]) -> Loaded:
         origins={key: automatic.get(key, ("", gathered.origins.get(key, sources.DEFAULT)))[1] for key in values},
         notes=([] if file else [NO_FILE]) + list(relations.notes(settings, reason)),
     )
-
-
-def _chosen(path: Path | None, environ: Mapping[str, str]) -> Path | None:
-    if path is None and environ.get(PATH_VARIABLE):
-        path = Path(environ[PATH_VARIABLE])
-    return path or (INSTALLED_PATH if os.path.exists(INSTALLED_PATH) else None)
 
 
 def _refusals(gathered: sources.Gathered, refused: list[models.Refusal]) -> Iterator[str]:

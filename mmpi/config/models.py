@@ -17,7 +17,7 @@ from mmpi.config.schema import KeyPath
 from mmpi.instrument import Money, money_text
 from mmpi.quoting.layered import LayeredConfig
 from mmpi.risk import RiskConfig
-from mmpi.settings import GuardianSettings, JournalSettings, VenueSettings
+from mmpi.sections import GuardianSettings, JournalSettings, VenueSettings
 from mmpi.sim.exchange import SimConfig
 from mmpi.sim.market import MarketConfig
 
@@ -336,7 +336,8 @@ def _refusal(path: KeyPath, kind: str) -> Refusal:
     if name == "[key]":  # pydantic's mark for the key of a mapping
         return tuple(parents), f"allowed: {INSTRUMENT_NAME_ALLOWED}"
     if kind == "extra_forbidden":
-        return path, "unknown key; " + sources.suggestion(name, schema.names_in(KEYS, tuple(parents)))
+        known = schema.names_in(KEYS, tuple(parents))
+        return path, "unknown key; " + sources.suggestion(name, known, ", ".join(known))
     if kind in ("too_short", "too_long"):
         return path, f"allowed: from 1 to {MOST_INSTRUMENTS} instruments"
     key = schema.find(KEYS, path)

@@ -15,7 +15,8 @@ import msgspec
 from mmpi.config.schema import dotted
 from mmpi.errors import ConfigError
 from mmpi.instrument import Money, make_instrument, money, money_text
-from mmpi.settings import InstrumentSettings, Settings, VenueSettings
+from mmpi.sections import VenueSettings
+from mmpi.settings import InstrumentSettings, Settings
 from mmpi.sim.market import GENERATED
 
 LOSS_FRACTION: Final = 10

@@ -19,7 +19,7 @@ RESOLVED_MODE: Final = 0o640
 
 
 def resolve(loaded: Loaded, out: Path) -> None:
-    """Write the settings to `out` for mmpi.settings.load, making its folder; ConfigError says why if it cannot."""
+    """Write the settings to `out` for the daemons, making its folder; ConfigError says why if it cannot."""
     try:
         out.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         _refuse_strangers(out.parent)

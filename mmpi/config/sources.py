@@ -5,7 +5,6 @@ It must not know what a value means; schema.py says which keys there are.
 """
 
 import difflib
-import os
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -21,16 +20,13 @@ PREFIX: Final = "MMPI_"
 SEPARATOR: Final = "__"
 FILE: Final = "file"
 DEFAULT: Final = "default"
-
-_SECRET_NAME: Final = re.compile(r"key$|secret|passw|passphrase|seed_?phrase|mnemonic|token$")
-_POSITION: Final = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$")
-
-
 MOST_DEPTH: Final = 8
 """Tables within tables that are read at all; the deepest key has four."""
 SECRET_SAID: Final = (
     "secrets never stand in the configuration; allowed: a file of mode 0600 in secrets.dir, or a systemd credential"
 )
+_SECRET_NAME: Final = re.compile(r"key$|secret|passw|passphrase|seed_?phrase|mnemonic|token$")
+_POSITION: Final = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$")
 
 
 class Override(msgspec.Struct, frozen=True):
@@ -149,7 +145,8 @@ def overrides(
             path, key = known[name]
             found.append(Override(name, path, _typed(environ[name], key.kind)))
         else:
-            wrong.append(f"environment: {name}: no such override; {suggestion(name, list(known))}")
+            said = suggestion(name, list(known), "MMPI_<SECTION>__<KEY> with a key of docs/configuration.md")
+            wrong.append(f"environment: {name}: no such override; {said}")
     return found, wrong
 
 
@@ -158,10 +155,10 @@ def variable(path: KeyPath) -> str:
     return PREFIX + SEPARATOR.join(part.upper() for part in path)
 
 
-def suggestion(name: str, known: list[str]) -> str:
-    """Return `did you mean ...?`, or what is allowed if nothing is near."""
+def suggestion(name: str, known: list[str], otherwise: str) -> str:
+    """Return `did you mean ...?`, or `otherwise` as what is allowed if nothing is near."""
     near = difflib.get_close_matches(name, known, n=1)
-    return f"did you mean {near[0]}?" if near else "allowed: " + ", ".join(known)
+    return f"did you mean {near[0]}?" if near else f"allowed: {otherwise}"
 
 
 def secret_paths(value: object, path: KeyPath = ()) -> Iterator[KeyPath]:
@@ -173,38 +170,6 @@ def secret_paths(value: object, path: KeyPath = ()) -> Iterator[KeyPath]:
             yield here
         else:
             yield from secret_paths(child, here)
-
-
-def automatic(environ: Mapping[str, str], state_dir: str) -> dict[str, tuple[str, str]]:
-    """Return the host name and the folders where nobody chose them: dotted key -> (value, origin).
-
-    root: the folders of the installed service. Others: those of the XDG Base Directory Specification 0.8, whose
-    relative values are to be ignored; without them ~/.local/state, and a folder for the user id under the temporary
-    one. `state_dir` is the chosen state folder, "" for none.
-    """
-    temporary = _folder(environ, "TMPDIR") or "/tmp"
-    private = f"{temporary}/mmpi-{os.geteuid()}"
-    home = _folder(environ, "HOME")
-    state = _xdg(environ, "XDG_STATE_HOME") or (f"{home}/.local/state/mmpi" if home else f"{private}/state", DEFAULT)
-    runtime = _xdg(environ, "XDG_RUNTIME_DIR") or (private, DEFAULT)
-    if os.geteuid() == 0:
-        state, runtime = ("/var/lib/mmpi", DEFAULT), ("/run/mmpi", DEFAULT)
-    credentials = _folder(environ, "CREDENTIALS_DIRECTORY")
-    return {
-        "device.id": (_host_name(), DEFAULT),
-        "paths.state_dir": state,
-        "paths.runtime_dir": runtime,
-        "secrets.dir": (
-            (credentials, "environment CREDENTIALS_DIRECTORY")
-            if credentials
-            else (f"{state_dir or state[0]}/secrets", DEFAULT)
-        ),
-    }
-
-
-def _host_name() -> str:
-    """Return the host name in the letters of device.id."""
-    return re.sub(r"[^a-z0-9_-]", "-", os.uname().nodename.lower()).lstrip("_-")[:32] or "mmpi"
 
 
 def _is_too_deep(tables: dict[str, Any]) -> bool:
@@ -219,16 +184,6 @@ def _children(node: object) -> Iterator[object]:
         yield from node.values()
     elif isinstance(node, list):
         yield from node
-
-
-def _xdg(environ: Mapping[str, str], name: str) -> tuple[str, str] | None:
-    folder = _folder(environ, name)
-    return (f"{folder}/mmpi", f"environment {name}") if folder else None
-
-
-def _folder(environ: Mapping[str, str], name: str) -> str:
-    value = environ.get(name, "")
-    return value.rstrip("/") if value.startswith("/") else ""
 
 
 def _paths(key: Key, names: tuple[str, ...]) -> Iterator[KeyPath]:

@@ -1,0 +1,1 @@
+"""The box itself: its latch and its identity."""

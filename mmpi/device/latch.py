@@ -77,7 +77,13 @@ class Latch:
             before = self.load()
             if before.valid and before.latched:
                 return before
-            return self._store(LATCHED, before.generation + 1, by, reason, now)
+            try:
+                return self._store(LATCHED, before.generation + 1, by, reason, now)
+            except DeviceError:
+                # A full disk still lets a file go, and no file at all is latched.
+                with suppress(OSError):
+                    self.path.unlink()
+                raise
 
     def arm(self, by: str, reason: str, now: Nanos) -> LatchState:
         """Return the armed state once it is on disk; DeviceError if that could not be confirmed: then it is latched."""

@@ -1,0 +1,1 @@
+"""IO around the pure core: loops, sockets, mapped files."""

@@ -1,0 +1,1 @@
+"""Venues' protocols, without IO."""

@@ -7,6 +7,7 @@ It must not know sockets or signatures.
 from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeAlias
 
+from mmpi.errors import ConfigError
 from mmpi.instrument import Instrument, Nanos
 from mmpi.practice.hyperliquid.account import MAX_FILLS, Account
 from mmpi.practice.hyperliquid.messages import InfoRequest, Json, UnprocessableError, convert, millis
@@ -34,7 +35,11 @@ def answer(venue: Venue, body: Json, now: Nanos) -> Any:
     handler = ANSWERS.get(request.type)
     if handler is None:
         raise UnprocessableError(f"unknown info type {request.type}")
-    return handler(venue, request, now)
+    try:
+        return handler(venue, request, now)
+    except ConfigError as error:
+        # The registry was spoilt while the server ran; an action of the same signer is told which line.
+        raise UnprocessableError(str(error)) from None
 
 
 def snapshot(venue: Venue, topic: Topic, now: Nanos) -> object | None:

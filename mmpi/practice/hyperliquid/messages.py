@@ -67,7 +67,7 @@ class OrderType(msgspec.Struct, frozen=True):
     """Exactly one of the two is present; `trigger` is recognised to be refused."""
 
     limit: Limit | None = None
-    trigger: msgspec.Raw | None = None
+    trigger: dict[str, Any] | None = None
 
 
 class OrderRequest(msgspec.Struct, frozen=True):

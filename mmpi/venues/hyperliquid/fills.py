@@ -58,9 +58,10 @@ class FillLedger:
             for fill in fills:
                 self._is_new(fill)
             return []
-        in_order = reversed(fills) if fills and fills[0].time > fills[-1].time else fills
-        later = [fill for fill in in_order if fill.time >= self._history_end_ms]
-        return self.new(sorted(later, key=_time), recv_ts, wait=wait)
+        later = [fill for fill in fills if fill.time >= self._history_end_ms]
+        if later and later[0].time > later[-1].time:
+            later.reverse()  # info answers have the newest first
+        return self.new(later, recv_ts, wait=wait)
 
     def release(self, recv_ts: Nanos, *, all_of_them: bool = False) -> list[ExecReport]:
         """Return the reports of held fills whose order has a name now, or which have waited long enough."""
@@ -115,7 +116,3 @@ class FillLedger:
                 exec_id=str(fill.tid),
             )
         )
-
-
-def _time(fill: WireFill) -> int:
-    return fill.time

@@ -302,8 +302,7 @@ class HyperliquidSession:
             del self._posts[number]
         self._round = Reconciliation()
         return [
-            requests.info_post(self._number(Post(question)), question.value, self._account)
-            for question in _RECONCILING
+            requests.info_post(self._number(Post(question)), question.value, self._account) for question in _RECONCILING
         ]
 
     def _number(self, post: Post) -> int:

@@ -1,0 +1,271 @@
+"""Composition roots: the only file that names concrete parts and knows the modes.
+
+Invariant: live, practice, paper and replay differ in what is plugged in here and nowhere else.
+It must not hold behaviour of its own beyond starting, stopping and exit codes.
+"""
+
+import asyncio
+import random
+import signal
+import sys
+import time
+from collections.abc import Callable, Coroutine
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import sdnotify
+
+from mmpi.desk import DeskParams
+from mmpi.device.identity import next_prefix
+from mmpi.device.latch import Latch
+from mmpi.engine import Engine, EngineParams
+from mmpi.errors import DeviceError, RefusedError, RemoteError
+from mmpi.instrument import SECOND, Instrument, make_instrument
+from mmpi.journal.record import Checkpoint
+from mmpi.journal.writer import JournalWriter
+from mmpi.runtime import ipc
+from mmpi.runtime.board import HaltWord, StatusBoard, lock
+from mmpi.runtime.feeds import VenueFeed, play
+from mmpi.runtime.gateway import PaperGateway, VenueGateway
+from mmpi.runtime.loop import GUARDIAN_PATIENCE, Loop, Outlet, SteadyClock
+from mmpi.runtime.secret_files import read_secret
+from mmpi.runtime.summary import summarise
+from mmpi.runtime.venue_facts import ask
+from mmpi.settings import InstrumentSettings, Settings
+from mmpi.sim.exchange import Matching
+from mmpi.sim.market import GENERATED, Market
+from mmpi.sim.venue import SimVenue
+from mmpi.status import Summary
+from mmpi.venues.hyperliquid.session import HyperliquidSession
+from mmpi.venues.hyperliquid.signing import Signer, parse_key
+
+STOP_S: Final = 5.0
+"""Time for the venue to confirm, after a request to stop, that none of our orders is left."""
+LATCH_S: Final = 0.25
+"""The guardian must answer a request to latch within this; otherwise the quoter stops itself."""
+HOW_TO_ARM: Final = "to arm it again: mmpi arm"
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """How a quoter ended: its last summary, and why it did not stop cleanly ("" = it did)."""
+
+    summary: Summary
+    failure: str
+
+
+def run_quoter(settings: Settings, *, service: bool, seconds: float = 0.0) -> Outcome:
+    """Quote until SIGTERM, SIGINT or `seconds` are over; RefusedError if latched (unless a service) or already running."""
+    stored = Latch(settings.paths.latch).load()
+    if stored.latched and not service:
+        raise RefusedError(f"latched: {stored.reason}; nothing is quoted; {HOW_TO_ARM}")
+    guard = lock(settings.paths.quoter_lock)
+    try:
+        return asyncio.run(_Quoter(settings).run(seconds))
+    finally:
+        guard.close()
+
+
+class _Quoter:
+    """One run of the quoter process."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.clock = SteadyClock()
+        self.live = settings.venue.mode in ("practice", "live")
+        self.halt = _halt_word(settings, required=self.live)
+        self.prefix = next_prefix(Path(settings.paths.state_dir))
+        self.loop: Loop
+        self.engine: Engine
+        self.failure = ""
+        self._background: set[asyncio.Task[None]] = set()
+
+    async def run(self, seconds: float) -> Outcome:
+        """Build, quote, stop."""
+        board = StatusBoard.create(self.settings.paths.status)
+        start = await (self._at_venue() if self.settings.venue.name == "hyperliquid" else self._on_generated_market())
+        journal = self._journal()
+        self.loop = Loop(self.engine, journal, start.outlet, self.clock, self.halt, board, self._publish)
+        feed = asyncio.create_task(start.feed(self.loop))
+        notifier = _notifier()
+        notifier.notify("READY=1")
+        if self.halt is not None and self.halt.beat_ns == 0:
+            print("mmpi run: waiting for the guardian; start it with: mmpi guardian", file=sys.stderr)
+        try:
+            await self._until_stopped(feed, seconds)
+            return Outcome(self._summary(), self.failure)
+        finally:
+            notifier.notify("STOPPING=1")
+            feed.cancel()
+            journal.close()
+
+    async def _until_stopped(self, feed: "asyncio.Task[None]", seconds: float) -> None:
+        """Run the loop until the engine says that it has stopped; a request to stop gets STOP_S."""
+        asked = asyncio.Event()
+        running = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            running.add_signal_handler(number, asked.set)
+        ticking = asyncio.create_task(self.loop.run())
+        waiting = asyncio.create_task(asked.wait())
+        try:
+            await asyncio.wait(
+                {ticking, waiting, feed}, timeout=seconds or None, return_when=asyncio.FIRST_COMPLETED
+            )
+            for task in (ticking, feed):
+                if task.done() and not task.cancelled():
+                    task.result()
+            self.loop.stop("asked to stop")
+            await asyncio.wait({ticking}, timeout=STOP_S)
+            if not self.engine.stopped:
+                left = self.engine.live_orders()
+                self.failure = self.failure or f"not confirmed by the venue within {STOP_S:g} s: {left} orders may be live"
+        finally:
+            ticking.cancel()
+            waiting.cancel()
+
+    async def _at_venue(self) -> "_Start":
+        """Hyperliquid: market data and, unless on paper, orders on one WebSocket."""
+        venue, secrets = self.settings.venue, Path(self.settings.paths.secrets_dir)
+        url = venue.websocket_url()
+        signer, account = None, ""
+        if self.live:
+            key_file = secrets / "quoter.key"
+            account = read_secret(secrets / "account").lower()
+            signer = Signer(parse_key(read_secret(key_file), str(key_file)), mainnet=venue.network == "mainnet")
+        facts = await ask(url, signer.address if signer else "")
+        if signer is not None:
+            facts.check_agent(signer.address, account, str(secrets / "quoter.key"))
+        markets = {each.name: facts.instrument(each.name) for each in self.settings.instruments}
+        self._build({name: market[0] for name, market in markets.items()})
+        session = HyperliquidSession(markets, account, signer, self.prefix, venue.expires_after_ms)
+        feed = VenueFeed(url, session, self.clock)
+        if signer is not None:
+            return _Start(VenueGateway(session, feed.link, self.halt, self._latch), lambda loop: feed.run(loop, None))
+        sim = self._sim()
+        return _Start(PaperGateway(sim, self.halt, self._latch), lambda loop: feed.run(loop, sim))
+
+    async def _on_generated_market(self) -> "_Start":
+        """The built-in market in front of the simulated exchange."""
+        self._build({each.name: GENERATED[each.name] for each in self.settings.instruments})
+        sim = self._sim()
+        config = self.settings.market
+        market = Market([desk.instrument for desk in self.engine.desks.values()], config, random.Random(config.seed))
+        outlet = PaperGateway(sim, self.halt, self._latch)
+        return _Start(outlet, lambda loop: play(market.events(loop.now()), sim, loop))
+
+    def _sim(self) -> SimVenue:
+        instruments = {name: desk.instrument for name, desk in self.engine.desks.items()}
+        sim = self.settings.sim
+        return SimVenue(Matching(instruments, sim), sim, random.Random(sim.seed))
+
+    def _build(self, instruments: dict[str, Instrument]) -> None:
+        self.engine = Engine(engine_params(self.settings, instruments, self.prefix))
+
+    def _journal(self) -> JournalWriter:
+        sizes = self.settings.journal
+        return JournalWriter(
+            self.settings.paths.journal,
+            segment_bytes=sizes.segment_bytes,
+            max_bytes=sizes.max_bytes,
+            checkpoint=lambda: checkpoint(self.engine, self.settings.digest),
+        )
+
+    def _publish(self) -> bytes:
+        return msgspec.json.encode(self._summary())
+
+    def _summary(self) -> Summary:
+        return summarise(
+            self.engine,
+            mode=self.settings.venue.mode,
+            venue=self.settings.venue.name,
+            latency=self.loop.latency(),
+            deadman="UNSUPPORTED",
+            latch="latched" if self.engine.latched else "armed",
+        )
+
+    def _latch(self, reason: str) -> None:
+        """A limit was touched: have it latched; the engine itself already pulls everything."""
+        task = asyncio.create_task(self._have_latched(reason))
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+    async def _have_latched(self, reason: str) -> None:
+        if self.halt is not None:
+            try:
+                async for _ in ipc.call(
+                    self.settings.paths.control, {"cmd": "latch", "by": "quoter", "reason": reason}, LATCH_S
+                ):
+                    return
+            except RemoteError as error:
+                self.failure = f"{reason}, and the guardian did not answer: {error}"
+        # No guardian: latch by our own hand, and end.
+        try:
+            await asyncio.to_thread(Latch(self.settings.paths.latch).trip, "quoter", reason, self.clock.now())
+        except DeviceError as error:
+            self.failure = str(error)
+        self.failure = self.failure or f"limit touched: {reason}"
+        self.loop.stop(reason)
+
+
+class _Start(msgspec.Struct, frozen=True):
+    """What a mode plugs into the loop."""
+
+    outlet: Outlet
+    feed: Callable[[Loop], Coroutine[Any, Any, None]]
+
+
+def _halt_word(settings: Settings, *, required: bool) -> HaltWord | None:
+    """Return the halt word; on paper None where no guardian is alive (paper money needs no guard)."""
+    word = HaltWord.open(settings.paths.halt)
+    guarded = time.monotonic_ns() - word.beat_ns < GUARDIAN_PATIENCE
+    return word if required or guarded else None
+
+
+def _notifier() -> sdnotify.SystemdNotifier:
+    """Return systemd's notification socket, which never blocks; silent where there is none."""
+    notifier = sdnotify.SystemdNotifier()
+    if notifier.socket is not None:
+        notifier.socket.setblocking(False)
+    return notifier
+
+
+def engine_params(settings: Settings, instruments: dict[str, Instrument], prefix: str) -> EngineParams:
+    """Return what an engine is built from."""
+    return EngineParams(
+        cl_ord_prefix=prefix,
+        desks=tuple(DeskParams(_grid(each, instruments[each.name]), each.quoter) for each in settings.instruments),
+        risk=settings.risk,
+        patience=round(settings.venue.ack_timeout_s * SECOND),
+    )
+
+
+def _grid(wanted: InstrumentSettings, known: Instrument) -> Instrument:
+    """Return the venue's instrument, on a coarser grid where the configuration says so."""
+    if not wanted.tick_size and not wanted.lot_size:
+        return known
+    return make_instrument(
+        known.name,
+        wanted.tick_size or known.tick_size,
+        wanted.lot_size or known.lot_size,
+        significant_figures=known.significant_figures,
+        min_notional=str(known.min_notional / 10**12),
+    )
+
+
+def checkpoint(engine: Engine, digest: str) -> Checkpoint:
+    """Return the journal's checkpoint of an engine."""
+    return Checkpoint(
+        digest=digest,
+        cl_ord_prefix=engine.params.cl_ord_prefix,
+        mmpi_version=version("mmpi"),
+        engine_config=msgspec.json.encode(engine.params),
+        engine_state=engine.checkpoint(),
+    )
+
+
+def rebuild(saved: Checkpoint) -> Engine:
+    """Return the engine of a checkpoint; the inverse of `checkpoint`."""
+    engine = Engine(msgspec.json.decode(saved.engine_config, type=EngineParams))
+    engine.restore(saved.engine_state)
+    return engine

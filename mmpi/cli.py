@@ -1,0 +1,150 @@
+"""The command line: words and options, and the exit code for every way to end.
+
+Invariant: with --json stdout carries exactly one JSON object on one line; everything else goes to stderr.
+It must not import a command before it was asked for.
+"""
+
+import argparse
+import importlib
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final
+
+from mmpi.errors import MmpiError
+
+COMMANDS: Final = {
+    "demo": ("demo", "watch it work: practice exchange, quoter, guardian and a virtual front panel in one command"),
+    "run": ("run", "the quoter: quote until told to stop"),
+    "guardian": ("guard", "the guardian: owns the latch, stops everything when it must"),
+    "kill": ("control", "press the red button: cancel everything, latch"),
+    "arm": ("control", "unlatch, by hand"),
+    "status": ("control", "what the box is doing now"),
+    "check": ("settings", "check the configuration; print every value and where it comes from"),
+    "schema": ("settings", "print the JSON Schema of the configuration"),
+    "backtest": ("backtest", "run the quoter over recorded or generated market data"),
+    "replay": ("journals", "recompute a journal's actions and compare"),
+    "journal": ("journals", "verify or print a journal"),
+    "practice": ("practice", "a server that speaks a venue's protocol, and keys for it; no money, no internet"),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Return the exit code: 0 fine, 2 bad usage or input, 3 refused for safety, 4 remote failure, 1 our bug."""
+    args = _parser().parse_args(argv)
+    run: Callable[[argparse.Namespace], int] = importlib.import_module(
+        f"mmpi.commands.{COMMANDS[args.command][0]}"
+    ).run
+    try:
+        return run(args)
+    except MmpiError as error:
+        prefix = f"mmpi {args.command}: "
+        print("\n".join(prefix + line for line in str(error).splitlines()), file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="mmpi", description="A Raspberry Pi that makes markets, and can be trusted to stop."
+    )
+    parser.add_argument("--version", action=_Version)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, (_, text) in COMMANDS.items():
+        command = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+        if name != "practice":
+            command.add_argument("--config", type=Path, metavar="FILE", help="default: MMPI_CONFIG, else /etc/mmpi/mmpi.toml")
+            command.add_argument("--json", action="store_true", help="one JSON object on one line of stdout")
+        if name in _OPTIONS:
+            _OPTIONS[name](command)
+    return parser
+
+
+class _Version(argparse.Action):
+    def __init__(self, option_strings: Sequence[str], dest: str) -> None:
+        super().__init__(option_strings, dest, nargs=0, help="print the version")
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from importlib.metadata import version
+
+        print(f"mmpi {version('mmpi')}")
+        parser.exit()
+
+
+def positive(text: str) -> float:
+    """Return a number of seconds above 0, for argparse."""
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not a number above 0")
+    return value
+
+
+def _demo(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--seconds", type=positive, default=0.0, help="end by itself after this long")
+    command.add_argument("--seed", type=int, default=7, help="of the generated market")
+    command.add_argument("--latency-ms", type=float, default=40.0, help="of the practice exchange (default 40)")
+
+
+def _run(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--seconds", type=positive, default=0.0, help="stop by itself after this long")
+
+
+def _kill(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--reason", default="kill button", help="written into the latch")
+
+
+def _check(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--resolve", action="store_true", help="write RUNTIME_DIR/config.json for the daemons")
+
+
+def _backtest(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--data", help="a recorded set, one of its files, or raw .jsonl; default: generated market")
+    command.add_argument("--quoter", default="", help="layered (default: the configuration's)")
+    command.add_argument("--instrument", default="", help="the symbol, where the data's name does not tell")
+    command.add_argument("--tick", default="", help="price increment, for an instrument that is not in the table")
+    command.add_argument("--lot", default="", help="size increment")
+    command.add_argument("--journal", type=Path, metavar="PATH", help="write the journal into this new or empty folder")
+    command.add_argument("--seconds", type=positive, default=600.0, help="length of the generated market (default 600)")
+    command.add_argument("--seed", type=int, default=7, help="of the generated market")
+
+
+def _replay(command: argparse.ArgumentParser) -> None:
+    command.add_argument("path", type=Path, nargs="?", help="journal folder or segment; default: the quoter's")
+    command.add_argument("--verify", action="store_true", help="exit 1 unless every action is the recorded one")
+
+
+def _journal(command: argparse.ArgumentParser) -> None:
+    command.add_argument("what", choices=("verify", "cat"))
+    command.add_argument("path", type=Path, nargs="?", help="journal folder or segment; default: the quoter's")
+
+
+def _practice(command: argparse.ArgumentParser) -> None:
+    parts = command.add_subparsers(dest="what", required=True, metavar="WHAT")
+    server = parts.add_parser("hyperliquid", help="the server: REST /info and /exchange, WebSocket /ws")
+    server.add_argument("--port", type=int, default=8765, help="on 127.0.0.1; 0 = a free one (default 8765)")
+    server.add_argument("--latency-ms", type=float, default=0.0, help="of a round trip (default 0)")
+    server.add_argument("--seed", type=int, default=7, help="of the generated market")
+    server.add_argument("--secrets", type=Path, metavar="DIR", help="serve only the account of this folder of keys")
+    server.add_argument("--mainnet", action="store_true", help="expect mainnet signatures")
+    keys = parts.add_parser("keys", help="make a practice account with keys for quoter and guardian")
+    keys.add_argument("--out", type=Path, required=True, metavar="DIR")
+    keys.add_argument("--force", action="store_true", help="replace keys that are there")
+    keys.add_argument("--json", action="store_true", help="one JSON object on one line of stdout")
+
+
+_OPTIONS: Final[dict[str, Callable[[argparse.ArgumentParser], None]]] = {
+    "demo": _demo,
+    "run": _run,
+    "kill": _kill,
+    "check": _check,
+    "backtest": _backtest,
+    "replay": _replay,
+    "journal": _journal,
+    "practice": _practice,
+}
+
+

@@ -1,0 +1,147 @@
+"""mmpi backtest: the quoter over recorded or generated market data.
+
+Invariant: tick and lot come from the shipped table or the command line, never from a look ahead in the data.
+"""
+
+import argparse
+import os
+import random
+import sys
+import time
+from collections.abc import Iterator
+from itertools import takewhile
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from mmpi.app import checkpoint, engine_params
+from mmpi.config import load_config
+from mmpi.engine import Engine
+from mmpi.errors import ConfigError
+from mmpi.events import MarketEvent
+from mmpi.instrument import SECOND, Instrument, Nanos
+from mmpi.journal.writer import JournalWriter
+from mmpi.ports import Sink
+from mmpi.research.backtest import Backtest
+from mmpi.research.dataset import Dataset, instrument_for, open_dataset
+from mmpi.runtime.step import NoJournal
+from mmpi.runtime.summary import summarise
+from mmpi.settings import InstrumentSettings, Settings
+from mmpi.sim.market import GENERATED, Market
+from mmpi.status import Latency, Summary
+
+START: Final[Nanos] = 1_700_000_000 * SECOND
+"""When the generated market begins: any fixed time, so that two runs are the same."""
+PREFIX: Final = "0x" + "00" * 8
+"""Simulated orders belong to no box and no run."""
+SEGMENT_BYTES: Final = 64 * 2**20
+
+
+def run(args: argparse.Namespace) -> int:
+    """Return 0 once the data is through."""
+    settings = load_config(args.config, os.environ).settings
+    if args.quoter not in ("", "layered"):
+        raise ConfigError(f"--quoter {args.quoter}: no such quoter; allowed: layered")
+    instruments, market, dataset = _market(args, settings)
+    settings = _quoting(settings, tuple(instruments))
+    engine = Engine(engine_params(settings, instruments, PREFIX))
+    sink = _sink(args.journal, engine, settings.digest)
+    started = time.monotonic()
+    show = _Progress(dataset, args) if sys.stderr.isatty() and not args.json else None
+    Backtest(engine, sink, settings.sim).run(market, show)
+    elapsed = time.monotonic() - started
+    if isinstance(sink, JournalWriter):
+        sink.close()
+    summary = summarise(
+        engine, mode="backtest", venue="sim", latency=Latency(0.0, 0.0, 0), deadman="UNSUPPORTED", latch=_latch(engine)
+    )
+    _report(args, summary, engine, dataset, elapsed)
+    return 0
+
+
+def _market(
+    args: argparse.Namespace, settings: Settings
+) -> tuple[dict[str, Instrument], Iterator[MarketEvent], Dataset | None]:
+    """Return the instruments, their events, and the recorded set if it is one."""
+    if args.data:
+        instrument = instrument_for(args.data, args.instrument, args.tick, args.lot)
+        dataset = open_dataset(args.data, instrument)
+        return {instrument.name: instrument}, iter(dataset), dataset
+    names = [args.instrument] if args.instrument else [each.name for each in settings.instruments]
+    unknown = [name for name in names if name not in GENERATED]
+    if unknown:
+        raise ConfigError(f"--instrument {unknown[0]}: the generated market has {', '.join(GENERATED)}; or give --data")
+    config = msgspec.structs.replace(settings.market, seed=args.seed)
+    market = Market([GENERATED[name] for name in names], config, random.Random(args.seed))
+    end = START + round(args.seconds * SECOND)
+    return {n: GENERATED[n] for n in names}, takewhile(lambda e: e.recv_ts < end, market.events(START)), None
+
+
+def _quoting(settings: Settings, names: tuple[str, ...]) -> Settings:
+    """Return the settings for exactly these instruments; one that is not configured takes the first one's quoter."""
+    configured = {each.name: each for each in settings.instruments}
+    first = settings.instruments[0].quoter
+    chosen = tuple(configured.get(name) or InstrumentSettings(name=name, quoter=first) for name in names)
+    return msgspec.structs.replace(settings, instruments=chosen)
+
+
+def _sink(folder: Path | None, engine: Engine, digest: str) -> Sink:
+    if folder is None:
+        return NoJournal()
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ConfigError(f"--journal {folder}: is not an empty folder; allowed: a new or empty one")
+    return JournalWriter(
+        folder,
+        segment_bytes=SEGMENT_BYTES,
+        max_bytes=None,
+        checkpoint=lambda: checkpoint(engine, digest),
+        buffered=True,
+    )
+
+
+def _latch(engine: Engine) -> str:
+    return f"latched: {engine.gate.breach}" if engine.gate.breach else "armed"
+
+
+class _Progress:
+    """A line on the terminal, rewritten as the backtest goes on."""
+
+    def __init__(self, dataset: Dataset | None, args: argparse.Namespace) -> None:
+        self._dataset = dataset
+        self._end = START + round(args.seconds * SECOND)
+        self._shown = 0.0
+
+    def __call__(self, now: Nanos) -> None:
+        if time.monotonic() - self._shown < 0.2:
+            return
+        self._shown = time.monotonic()
+        if self._dataset is not None:
+            share = self._dataset.done / max(1, self._dataset.total)
+        else:
+            share = 1 - (self._end - now) / max(1, self._end - START)
+        print(f"\rmmpi backtest: {100 * share:3.0f}%", end="\n" if share >= 1 else "", file=sys.stderr, flush=True)
+
+
+def _report(
+    args: argparse.Namespace, summary: Summary, engine: Engine, dataset: Dataset | None, elapsed: float
+) -> None:
+    data = msgspec.structs.asdict(dataset.tally) if dataset is not None else {}
+    content = {**msgspec.to_builtins(summary), "data": data, "seconds": round(elapsed, 3)}
+    if args.json:
+        print(msgspec.json.encode(content).decode(), flush=True)
+        return
+    pnl = summary.pnl
+    turnover = sum(desk.position.volume for desk in engine.desks.values()) / 1e12
+    print(f"events      {summary.events} in {elapsed:.1f} s ({summary.events / max(elapsed, 1e-9):.0f}/s)")
+    print(f"orders      placed {summary.orders.placed}, canceled {summary.orders.canceled}, rejected {summary.orders.rejected}")
+    print(f"fills       {summary.fills}, turnover {turnover:.2f}")
+    print(f"p&l         {pnl.total}")
+    print(f"  = spread  {pnl.spread}\n  + inventory {pnl.inventory}\n  + funding {pnl.funding}\n  - fees    {pnl.fees}")
+    print(f"refusals    {summary.refusals or 'none'}")
+    if engine.gate.breach:
+        print(f"STOPPED     limit touched: {engine.gate.breach}")
+    print(f"violations  {summary.invariant_violations}")
+    notable = {key: value for key, value in data.items() if value and key != "done"}
+    if notable:
+        print(f"data        {notable}")

@@ -1,0 +1,155 @@
+"""mmpi kill, arm, status: short conversations with the guardian, and what can be done without one.
+
+Invariant: kill does all that can be done from here, and says plainly what it could not do.
+It must not import anything heavy: a person is waiting for the orders to be gone.
+"""
+
+import argparse
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any, Final
+
+from mmpi.commands.client import NoGuardianError, call
+from mmpi.errors import RefusedError, RemoteError
+from mmpi.folders import path_setting
+
+KILL_S: Final = 30.0
+"""Time given to a stop before the command says that it is not verified; the guardian goes on after that."""
+ANSWER_S: Final = 5.0
+ARM_S: Final = 15.0
+"""Longer than the guardian waits for a stop to be verified."""
+
+
+def run(args: argparse.Namespace) -> int:
+    """Return the exit code."""
+    runtime = path_setting("runtime_dir", args.config, os.environ)
+    state = path_setting("state_dir", args.config, os.environ)
+    if args.command == "kill":
+        return _kill(args, runtime, state)
+    return _arm(args, runtime, state) if args.command == "arm" else _status(args, runtime, state)
+
+
+def _kill(args: argparse.Namespace, runtime: Path, state: Path) -> int:
+    request = {"cmd": "kill", "by": _person(), "reason": args.reason}
+    try:
+        for answer in call(runtime / "guardian.sock", request, KILL_S):
+            if answer.get("error"):
+                raise RemoteError(str(answer["error"]))
+            if answer.get("accepted"):
+                _say(args, "pressed: nothing is placed any more; cancelling")
+    except NoGuardianError:
+        return _kill_alone(args, runtime, state)
+    _print(args, answer, "latched; zero orders, verified after {verified_ms:.0f} ms (first zero seen after {first_zero_ms:.0f} ms)")
+    return 0
+
+
+def _kill_alone(args: argparse.Namespace, runtime: Path, state: Path) -> int:
+    """Latch and end the quoter by our own hand; only the guardian could have cancelled at the venue."""
+    from mmpi.device.latch import Latch
+    from mmpi.runtime.watch import QuoterWatch
+
+    watch = QuoterWatch(runtime / "status")
+    watch.poll(time.monotonic_ns(), 0)
+    stored = Latch(state / "latch.json").trip(_person(), args.reason, time.time_ns())
+    killed = watch.kill()
+    _print(args, {"final": True, "verified": False, "latched": stored.latched, "quoter_killed": killed}, "")
+    raise RemoteError(
+        f"no guardian is running: latched{f', quoter (pid {watch.pid}) killed' if killed else ', no quoter found'}; "
+        "orders that rest at a venue were NOT cancelled: start the guardian (mmpi guardian), it will"
+    )
+
+
+def _arm(args: argparse.Namespace, runtime: Path, state: Path) -> int:
+    try:
+        answers = list(call(runtime / "guardian.sock", {"cmd": "arm", "by": _person()}, ARM_S))
+    except NoGuardianError:
+        return _arm_alone(args, state)
+    answer = answers[-1]
+    if answer.get("error"):
+        raise RefusedError(str(answer["error"]))
+    _print(args, answer, f"armed ({answer['note']})" if "note" in answer else "armed")
+    return 0
+
+
+def _arm_alone(args: argparse.Namespace, state: Path) -> int:
+    """Without a guardian the latch file is ours to write."""
+    from mmpi.device.latch import Latch
+
+    stored = Latch(state / "latch.json").arm(_person(), "armed by hand", time.time_ns())
+    _print(args, {"final": True, "armed": True, "generation": stored.generation}, "armed (no guardian is running)")
+    return 0
+
+
+def _status(args: argparse.Namespace, runtime: Path, state: Path) -> int:
+    from mmpi.device.latch import Latch
+    from mmpi.runtime.board import StatusBoard
+
+    board = StatusBoard.open(runtime / "status")
+    text = board.read() if board is not None else None
+    summary: dict[str, Any] = json.loads(text) if text else _nothing()
+    beat_age = (time.monotonic_ns() - board.beat_ns) / 1e9 if board is not None and board.beat_ns else None
+    try:
+        guardian = list(call(runtime / "guardian.sock", {"cmd": "status"}, ANSWER_S))[-1]
+        del guardian["final"]
+    except NoGuardianError:
+        guardian = None
+    stored = Latch(state / "latch.json").load()
+    summary["latch"] = "latched" if stored.latched or (guardian or {}).get("latch") == "latched" else "armed"
+    summary["latch_reason"] = stored.reason
+    summary["age_s"] = round(beat_age, 3) if beat_age is not None else None
+    summary["guardian"] = guardian
+    if args.json:
+        print(json.dumps(summary), flush=True)
+    else:
+        _show(summary)
+    return 0
+
+
+def _nothing() -> dict[str, Any]:
+    """Return the summary of a box whose quoter has not run."""
+    return {
+        "mode": "", "venue": "", "state": "no quoter", "reason": "no quoter has run", "instruments": {}, "events": 0,
+        "orders": {"placed": 0, "canceled": 0, "rejected": 0, "amended": 0}, "fills": 0,
+        "pnl": {"spread": "0", "inventory": "0", "funding": "0", "fees": "0", "total": "0"},
+        "tick_to_order_us": {"p50": 0.0, "p99": 0.0, "n": 0}, "rss_mb": 0.0, "deadman": "UNSUPPORTED",
+        "refusals": {}, "invariant_violations": 0, "anomalies": {},
+    }  # fmt: skip
+
+
+def _show(summary: dict[str, Any]) -> None:
+    guardian, age = summary["guardian"], summary["age_s"]
+    stale = age is not None and age > 1.0
+    print(f"latch     {summary['latch']}{': ' + summary['latch_reason'] if summary['latch'] == 'latched' else ''}")
+    print(f"quoter    {'SILENT for ' + format(age, '.1f') + ' s; last: ' if stale else ''}{summary['reason'] or 'quoting'}")
+    if guardian is None:
+        print("guardian  not running")
+    else:
+        held = f": {guardian['reason']}" if guardian["state"] != "run" else ""
+        print(f"guardian  {guardian['state']}{held}; venue session {guardian['venue_session']}; live orders {guardian['live_orders']}")
+    for name, each in summary["instruments"].items():
+        print(f"{name:<9} bid {each['bid']} ask {each['ask']} position {each['position']} orders {each['orders']} {each['reason']}")
+    pnl = summary["pnl"]
+    print(f"p&l       {pnl['total']} = spread {pnl['spread']} + inventory {pnl['inventory']} + funding {pnl['funding']} - fees {pnl['fees']}")
+    print(f"orders    {summary['orders']} fills {summary['fills']} refusals {summary['refusals']}")
+
+
+def _person() -> str:
+    return os.environ.get("SUDO_USER") or os.environ.get("USER") or f"uid {os.getuid()}"
+
+
+def _say(args: argparse.Namespace, text: str) -> None:
+    if not args.json:
+        print(f"mmpi {args.command}: {text}", file=sys.stderr, flush=True)
+
+
+def _print(args: argparse.Namespace, answer: dict[str, Any], text: str) -> None:
+    answer = {key: value for key, value in answer.items() if key != "final"}
+    if args.json:
+        print(json.dumps(answer), flush=True)
+    elif text:
+        print(text.format(**answer))
+
+

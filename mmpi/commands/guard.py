@@ -1,0 +1,77 @@
+"""mmpi guardian: the guardian process, and the only place that puts its parts together.
+
+Invariant: it imports no strategy, no pydantic and no web framework, so that little can go wrong in it.
+"""
+
+import argparse
+import asyncio
+import signal
+import sys
+import time
+from pathlib import Path
+
+import sdnotify
+
+from mmpi.commands.resolved import resolved_config
+from mmpi.device.identity import instance_id
+from mmpi.device.latch import Latch
+from mmpi.guardian import Guardian
+from mmpi.runtime.board import PAUSED, RUN, HaltWord
+from mmpi.runtime.hand import HyperliquidHand
+from mmpi.runtime.ipc import ControlServer
+from mmpi.runtime.secret_files import read_secret
+from mmpi.runtime.watch import QuoterWatch
+from mmpi.sections import Box, load_resolved
+from mmpi.venues.hyperliquid.signing import Signer, parse_key
+
+
+def run(args: argparse.Namespace) -> int:
+    """Return 0 once the guardian was told to end."""
+    box = load_resolved(resolved_config(args.config), Box)
+    asyncio.run(_guard(box))
+    return 0
+
+
+async def _guard(box: Box) -> None:
+    paths = box.paths
+    for folder in (paths.runtime_dir, paths.state_dir):
+        Path(folder).mkdir(parents=True, exist_ok=True, mode=0o700)
+    hand = _hand(box)
+    # The socket first: it is what keeps a second guardian from touching the halt word.
+    control = ControlServer(paths.control, lambda *request: guardian.command(*request))
+    await control.start()
+    halt = HaltWord.create(paths.halt)
+    guardian = Guardian(box.guardian, Latch(paths.latch), halt, QuoterWatch(paths.status), hand)
+    ended = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, ended.set)
+    guarding, waiting = asyncio.create_task(guardian.run()), asyncio.create_task(ended.wait())
+    notifier = sdnotify.SystemdNotifier()
+    if notifier.socket is not None:
+        notifier.socket.setblocking(False)
+    notifier.notify("READY=1")
+    latch = f"latched: {guardian.stored.reason}" if guardian.stored.latched else "armed"
+    print(f"mmpi guardian: {latch}; listening on {paths.control}", file=sys.stderr, flush=True)
+    try:
+        await asyncio.wait({guarding, waiting}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        notifier.notify("STOPPING=1")
+        if halt.state == RUN:
+            halt.set(PAUSED, "guardian stopped")
+        halt.beat(time.monotonic_ns())
+        waiting.cancel()
+        guarding.cancel()
+        await control.close()
+    if guarding.done() and not guarding.cancelled():
+        guarding.result()
+
+
+def _hand(box: Box) -> HyperliquidHand | None:
+    """Return the guardian's own session; None on paper, where there is nothing to cancel."""
+    if box.venue.mode not in ("practice", "live"):
+        return None
+    secrets = Path(box.paths.secrets_dir)
+    key_file = secrets / "guardian.key"
+    signer = Signer(parse_key(read_secret(key_file), str(key_file)), mainnet=box.venue.network == "mainnet")
+    account = read_secret(secrets / "account").lower()
+    return HyperliquidHand(box.venue.websocket_url(), account, signer, instance_id(Path(box.paths.state_dir)))

@@ -1,0 +1,29 @@
+"""mmpi run: the quoter process."""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+import msgspec
+
+from mmpi.app import run_quoter
+from mmpi.commands.resolved import resolved_config
+from mmpi.errors import RefusedError, RemoteError
+from mmpi.sections import load_resolved
+from mmpi.settings import Settings
+
+
+def run(args: argparse.Namespace) -> int:
+    """Return the exit code of a quoter that has ended."""
+    settings = load_resolved(resolved_config(args.config), Settings)
+    service = "NOTIFY_SOCKET" in os.environ
+    outcome = run_quoter(settings, service=service, seconds=args.seconds)
+    if args.json:
+        print(msgspec.json.encode(outcome.summary).decode(), flush=True)
+    if outcome.failure.startswith("limit touched"):
+        raise RefusedError(outcome.failure)
+    if outcome.failure:
+        raise RemoteError(outcome.failure)
+    print(f"mmpi run: stopped, no orders left; journal in {Path(settings.paths.journal)}", file=sys.stderr)
+    return 0

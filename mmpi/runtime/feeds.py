@@ -1,0 +1,106 @@
+"""Feeds: where a quoter's events come from: a venue's WebSocket, or a paced market in front of the simulated exchange.
+
+Invariant: what a feed receives is handled in the stack that received it; nothing is queued between wire and engine.
+It must not know strategies or limits.
+"""
+
+import asyncio
+import time
+from collections.abc import Iterator
+from typing import Final
+
+import msgspec
+
+from mmpi.events import Bbo, BookDelta, BookSnapshot, Connected, Disconnected, MarketEvent, Trade
+from mmpi.instrument import SECOND, Nanos
+from mmpi.runtime.loop import Loop, SteadyClock
+from mmpi.runtime.websocket import Link
+from mmpi.sim.venue import SimVenue
+from mmpi.venues.hyperliquid.session import HyperliquidSession
+
+PING_S: Final = 5.0
+SILENCE_S: Final = 12.0
+"""Two pings without a byte in return: the connection is half open."""
+SIM_TICK_S: Final = 0.01
+"""How often the simulated exchange is asked for what is due: a tenth of its default round trip."""
+
+
+class VenueFeed:
+    """One venue session on one link."""
+
+    def __init__(self, url: str, session: HyperliquidSession, clock: SteadyClock) -> None:
+        self.link = Link(url, self._opened, self._frame, self._closed, clock.now)
+        self._session = session
+        self._loop: Loop | None = None
+        self._venue: SimVenue | None = None
+        self._up = False
+
+    async def run(self, loop: Loop, venue: SimVenue | None) -> None:
+        """Feed the loop until cancelled; a simulated exchange sees the market before the engine does (paper)."""
+        self._loop, self._venue = loop, venue
+        link = asyncio.create_task(self.link.maintain())
+        sim = asyncio.create_task(self._deliver()) if self._venue is not None else None
+        try:
+            while True:
+                await asyncio.sleep(PING_S)
+                if self.link.open:
+                    if time.monotonic() - self.link.last_rx > SILENCE_S:
+                        self.link.abort("no answer to pings")
+                    else:
+                        self.link.send(self._session.ping())
+        finally:
+            link.cancel()
+            if sim is not None:
+                sim.cancel()
+            self.link.abort("ending")
+
+    def _opened(self) -> None:
+        assert self._loop is not None
+        for frame in self._session.connected(self._loop.now()):
+            self.link.send(frame)
+        self._up = True
+        self._loop.feed([Connected(self._loop.now(), "hyperliquid")])
+
+    def _frame(self, frame: bytes, recv_ts: Nanos) -> None:
+        assert self._loop is not None
+        events = self._session.receive(frame, recv_ts)
+        if not events:
+            return
+        if self._venue is not None:
+            for event in events:
+                if isinstance(event, BookSnapshot | BookDelta | Bbo | Trade):
+                    self._venue.market(event)
+        self._loop.feed(events, since=recv_ts)
+
+    def _closed(self, why: str) -> None:
+        if not self._up or self._loop is None:
+            return
+        self._up = False
+        now = self._loop.now()
+        self._loop.feed([*self._session.disconnected(now), Disconnected(now, "hyperliquid", why[:200])])
+
+    async def _deliver(self) -> None:
+        assert self._loop is not None and self._venue is not None
+        while True:
+            deliver(self._venue, self._loop)
+            await asyncio.sleep(SIM_TICK_S)
+
+
+async def play(market: Iterator[MarketEvent], venue: SimVenue, loop: Loop) -> None:
+    """Play a generated market in real time against the simulated exchange."""
+    start = loop.now()
+    loop.feed([Connected(start, "sim")])
+    for event in market:
+        while (wait := event.recv_ts - loop.now()) > 0:
+            await asyncio.sleep(min(wait / SECOND, SIM_TICK_S))
+            deliver(venue, loop)
+        stamped = msgspec.structs.replace(event, recv_ts=loop.now())
+        venue.market(stamped)
+        loop.feed([stamped], since=stamped.recv_ts)
+
+
+def deliver(venue: SimVenue, loop: Loop) -> None:
+    """Hand over what the simulated exchange has for us by now."""
+    now = loop.now()
+    if venue.next_ts and venue.next_ts <= now:
+        loop.feed([msgspec.structs.replace(event, recv_ts=now) for event in venue.due(now)])
