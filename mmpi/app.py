@@ -56,7 +56,7 @@ class Outcome(msgspec.Struct, frozen=True):
 
 
 def run_quoter(settings: Settings, *, service: bool, seconds: float = 0.0) -> Outcome:
-    """Quote until SIGTERM, SIGINT or `seconds` are over; RefusedError if latched (unless a service) or already running."""
+    """Quote until SIGTERM, SIGINT or `seconds` are over; RefusedError if latched (unless a service) or running."""
     stored = Latch(settings.paths.latch).load()
     if stored.latched and not service:
         raise RefusedError(f"latched: {stored.reason}; nothing is quoted; {HOW_TO_ARM}")
@@ -119,7 +119,8 @@ class _Quoter:
             await asyncio.wait({ticking}, timeout=STOP_S)
             if not self.engine.stopped:
                 left = self.engine.live_orders()
-                self.failure = self.failure or f"not confirmed by the venue within {STOP_S:g} s: {left} orders may be live"
+                why = f"not confirmed by the venue within {STOP_S:g} s: {left} orders may be live"
+                self.failure = self.failure or why
         finally:
             ticking.cancel()
             waiting.cancel()

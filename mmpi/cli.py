@@ -57,7 +57,8 @@ def _parser() -> argparse.ArgumentParser:
     for name, (_, text) in COMMANDS.items():
         command = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
         if name != "practice":
-            command.add_argument("--config", type=Path, metavar="FILE", help="default: MMPI_CONFIG, else /etc/mmpi/mmpi.toml")
+            where = "default: MMPI_CONFIG, else /etc/mmpi/mmpi.toml"
+            command.add_argument("--config", type=Path, metavar="FILE", help=where)
             command.add_argument("--json", action="store_true", help="one JSON object on one line of stdout")
         if name in _OPTIONS:
             _OPTIONS[name](command)

@@ -1,6 +1,7 @@
 """Desk: everything the engine keeps for one instrument, and what it wants there right now.
 
-Invariant: a reason not to quote always yields an empty ladder, never a stale one. It must not know other instruments or limits.
+Invariant: a reason not to quote always yields an empty ladder, never a stale one.
+It must not know other instruments or the account.
 """
 
 from typing import Final
@@ -9,7 +10,7 @@ import msgspec
 
 from mmpi.book import BookOutcome, BookState, OrderBook
 from mmpi.differ import Tolerance
-from mmpi.events import Bbo, BookDelta, BookSnapshot
+from mmpi.events import Bbo, BookDelta, BookSnapshot, Funding
 from mmpi.instrument import BUY, SELL, Instrument, Lots, Nanos
 from mmpi.orders import OrderStore, StoreState
 from mmpi.ports import MarketView, Quote
@@ -22,6 +23,8 @@ from mmpi.signals.weighted_mid import weighted_mid
 
 VOLATILITY_TAU_S: Final = 60.0
 """Memory of the volatility signal: one minute, the shortest horizon of source text 004 section 4.2."""
+MAX_FUNDING_IDS: Final = 1024
+"""Funding payments remembered to drop duplicates: six weeks of hourly ones."""
 _USABLE: Final = frozenset({BookOutcome.OK, BookOutcome.LOCKED})
 _APPLIED: Final = _USABLE | {BookOutcome.CROSSED, BookOutcome.ONE_SIDED}
 
@@ -45,6 +48,7 @@ class DeskState(msgspec.Struct, frozen=True, array_like=True):
     reason: str
     carry: Lots
     drift: Lots
+    funding_ids: list[str]
 
 
 class Desk:
@@ -75,6 +79,7 @@ class Desk:
         """Position found at the venue, taken over at the first valid mid."""
         self.drift: Lots = 0
         """Difference to the venue's position at the last reconciliation."""
+        self.funding_ids: dict[str, None] = {}
 
     def apply(self, event: BookSnapshot | BookDelta | Bbo) -> bool:
         """Return True if the valid mid may have moved; take a market message."""
@@ -93,8 +98,18 @@ class Desk:
         self.volatility.update(event.recv_ts, mid2 * 0.5)
         return True
 
+    def fund(self, event: Funding) -> bool:
+        """Return True if the payment is new; book it."""
+        if event.funding_id in self.funding_ids:
+            return False
+        self.funding_ids[event.funding_id] = None
+        if len(self.funding_ids) > MAX_FUNDING_IDS:
+            del self.funding_ids[next(iter(self.funding_ids))]
+        self.position.fund(event.amount)
+        return True
+
     def wanted(self, now: Nanos, gate: RiskGate, blocked: str) -> Quote:
-        """Return the ladder wanted now; empty, with the reason, when the engine is `blocked` or there is no valid price."""
+        """Return the ladder wanted now; empty, with the reason, when `blocked` or without a valid price."""
         book = self.book
         if blocked:
             reason = blocked
@@ -151,6 +166,7 @@ class Desk:
             reason=self.reason,
             carry=self.carry,
             drift=self.drift,
+            funding_ids=list(self.funding_ids),
         )
 
     def restore(self, state: DeskState) -> None:
@@ -162,6 +178,7 @@ class Desk:
         self.market_ts, self.next_quote, self.deadline = state.times
         self.dirty, self.deferred = state.flags
         self.reason, self.carry, self.drift = state.reason, state.carry, state.drift
+        self.funding_ids = dict.fromkeys(state.funding_ids)
 
     def _view(self, now: Nanos) -> MarketView:
         book = self.book

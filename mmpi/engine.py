@@ -1,11 +1,10 @@
 """Engine: events in, approved actions out, for many instruments of one account.
 
-Invariant: `handle` is a pure function of the state and the event: no clock, no randomness, no IO; so a journal replayed gives
-the same actions byte for byte (I10). It must not know venues, sockets or the mode it runs in.
+Invariant: `handle` is a pure function of the state and the event: no clock, no randomness, no IO; so a journal replayed
+gives the same actions byte for byte (I10). It must not know venues, sockets or the mode it runs in.
 """
 
 from collections.abc import Callable
-from typing import Final
 
 import msgspec
 
@@ -34,9 +33,6 @@ from mmpi.orders import Order
 from mmpi.ports import QuoteLevel
 from mmpi.risk import GateState, RiskConfig, RiskGate, at_stake
 
-MAX_FUNDING_IDS: Final = 1024
-"""Funding payments remembered to drop duplicates: six weeks of hourly ones."""
-
 
 class EngineParams(msgspec.Struct, frozen=True):
     """What an engine is built from; the journal's checkpoint carries it."""
@@ -56,9 +52,8 @@ class EngineState(msgspec.Struct, frozen=True, array_like=True):
     gate: GateState
     wake_at: Nanos
     texts: tuple[str, str, str]
-    flags: tuple[bool, bool, bool, bool, bool, bool]
+    flags: tuple[bool, bool, bool, bool, bool, bool, bool]
     counts: tuple[int, int, int, int, int, int, int, Nanos]
-    funding_ids: list[str]
 
 
 class Engine:
@@ -91,9 +86,9 @@ class Engine:
         self._drift_rounds = 0
         self._asked: Nanos = 0
         """When the venue was last asked to reconcile."""
-        self._funding_ids: dict[str, None] = {}
         self._latch_asked = False
         self._asked_last = False
+        self._rearm = False
         self._handlers: dict[type[Event], Callable[..., list[Approved]]] = {
             BookSnapshot: self._book,
             BookDelta: self._book,
@@ -137,13 +132,13 @@ class Engine:
             wake_at=self.wake_at,
             texts=(self.blocked, self.halt, self.stop),
             flags=(
-                self.connected, self.reconciled, self.latched, self.stopped, self._latch_asked, self._asked_last
+                self.connected, self.reconciled, self.latched, self.stopped, self._latch_asked, self._asked_last,
+                self._rearm,
             ),
             counts=(
                 self.counter, self.events, self.fills, self.foreign_fills, self.drifts, self.violations,
                 self._drift_rounds, self._asked,
             ),
-            funding_ids=list(self._funding_ids),
         )  # fmt: skip
         # JSON, whose integers have no bound: money beyond 2^63 units is nine million of the quote currency.
         return msgspec.json.encode(state)
@@ -157,13 +152,13 @@ class Engine:
         self.wake_at = state.wake_at
         self.blocked, self.halt, self.stop = state.texts
         (
-            self.connected, self.reconciled, self.latched, self.stopped, self._latch_asked, self._asked_last
+            self.connected, self.reconciled, self.latched, self.stopped, self._latch_asked, self._asked_last,
+            self._rearm,
         ) = state.flags  # fmt: skip
         (
             self.counter, self.events, self.fills, self.foreign_fills, self.drifts, self.violations,
             self._drift_rounds, self._asked,
         ) = state.counts  # fmt: skip
-        self._funding_ids = dict.fromkeys(state.funding_ids)
 
     # Market -------------------------------------------------------------------------------------------------------
 
@@ -185,7 +180,7 @@ class Engine:
         self._schedule(desk)
         return actions
 
-    def _trade(self, event: Trade) -> list[Approved]:
+    def _trade(self, _event: Trade) -> list[Approved]:
         return []
 
     # Orders -------------------------------------------------------------------------------------------------------
@@ -220,12 +215,8 @@ class Engine:
 
     def _funding(self, event: Funding) -> list[Approved]:
         desk = self.desks.get(event.instrument)
-        if desk is None or event.funding_id in self._funding_ids:
+        if desk is None or not desk.fund(event):
             return []
-        self._funding_ids[event.funding_id] = None
-        if len(self._funding_ids) > MAX_FUNDING_IDS:
-            del self._funding_ids[next(iter(self._funding_ids))]
-        desk.position.fund(event.amount)
         self._check(desk)
         return self._breached(event.recv_ts) if self.gate.equity(self.equity) else []
 
@@ -288,13 +279,15 @@ class Engine:
 
     def _on_halted(self, event: Halted) -> list[Approved]:
         self.halt, self.latched = event.reason or "halted", event.latched
+        self._rearm = self._rearm or event.latched
         self.reconciled = False
         return self._update(event.recv_ts)
 
     def _on_resumed(self, event: Resumed) -> list[Approved]:
-        if self.latched:
+        if self._rearm:
+            # Only a person's arming leads here from a latch, whatever pauses came between.
             self.gate.rearmed(self.equity)
-            self._latch_asked = False
+            self._latch_asked = self._rearm = False
         self.halt, self.latched = "", False
         self.reconciled = False
         actions = self._update(event.recv_ts)

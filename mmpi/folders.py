@@ -33,7 +33,8 @@ def path_setting(key: str, chosen: Path | None, environ: Mapping[str, str]) -> P
         try:
             tables = tomllib.loads(file.read_text("utf-8"))
         except FileNotFoundError:
-            raise ConfigError(f"{file}: no such file; without --config and MMPI_CONFIG built-in paper defaults apply") from None
+            otherwise = "without --config and MMPI_CONFIG built-in paper defaults apply"
+            raise ConfigError(f"{file}: no such file; {otherwise}") from None
         except (OSError, ValueError) as error:
             raise ConfigError(f"{file}: {error}") from None
         paths = tables.get("paths")

@@ -1,7 +1,7 @@
 """Guardian: owns the latch and the halt word, watches the quoter, and ends every order of ours by its own hand.
 
-Invariant: from the moment the halt word is set nothing new is placed, and a stop is called verified only after the venue twice
-answered "none of ours is live", the second time later than the expiry of anything the quoter could have sent.
+Invariant: from the moment the halt word is set nothing new is placed, and a stop is called verified only after the
+venue twice answered "none of ours is live", the second time later than the expiry of all that the quoter sent.
 It must not know strategies, prices or the quoter's memory.
 """
 
@@ -21,7 +21,7 @@ from mmpi.sections import GuardianSettings
 POLL_S: Final = 0.02
 """How often the quoter's beat and the venue session are looked at: a twentieth of the tightest deadline."""
 EXPIRY: Final[Nanos] = 2 * SECOND
-"""The longest that a trading action of the quoter stays valid after it was signed (settings: expires_after_ms <= 2000)."""
+"""The longest that a trading action of the quoter stays valid once signed (settings: expires_after_ms <= 2000)."""
 RETRY_FIRST_S: Final = 0.1
 RETRY_LAST_S: Final = 2.0
 VENUE_PATIENCE: Final[Nanos] = 3 * SECOND
@@ -79,22 +79,28 @@ class Guardian:
         self._timeout = round(settings.heartbeat_timeout_s * SECOND)
         self._ack_timeout = round(settings.ack_timeout_s * SECOND)
         self._stopping: asyncio.Task[None] | None = None
-        self._again = False
+        self._stop_began: Nanos = 0
+        self._halted_at: Nanos = 0
+        self._silent_since: Nanos = 0
+        """Since when the quoter cannot have sent: it acknowledged the present halt, or died; 0 = not yet."""
         self._venue_lost: Nanos = 0
+        self._writing: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
-        """Guard until cancelled. A latch found on disk is kept; otherwise quoting starts once zero orders are verified."""
+        """Guard until cancelled. A latch on disk is kept; otherwise quoting starts once zero orders are verified."""
         if self.stored.latched:
-            self.halt.set(LATCHED, self.stored.reason)
+            self._halt(LATCHED, self.stored.reason)
         else:
             self.causes["guardian_starting"] = _now()
-            self.halt.set(PAUSED, "guardian_starting")
+            self._halt(PAUSED, "guardian_starting")
         hand = asyncio.create_task(self.hand.maintain()) if self.hand is not None else None
         try:
             while True:
                 now = _now()
                 self._look(now)
                 self.halt.beat(now)
+                if hand is not None and hand.done():
+                    hand.result()
                 await asyncio.sleep(POLL_S)
         finally:
             if hand is not None:
@@ -134,9 +140,11 @@ class Guardian:
 
     async def _kill(self, by: str, reason: str, answer: Answer) -> None:
         """Latch, stop, and answer twice: at once, and when the stop is verified."""
-        self.halt.set(LATCHED, reason)
+        self._halt(LATCHED, reason)
         stop = self._stop(reason)
         stored = asyncio.create_task(asyncio.to_thread(self._trip, by, reason))
+        self._writing.add(stored)
+        stored.add_done_callback(self._writing.discard)
         await answer({"accepted": True, "reason": reason})
         await stored
         await stop
@@ -155,7 +163,8 @@ class Guardian:
             await answer({"final": True, "armed": True, "note": "was not latched"})
             return
         if not await self._verified():
-            await answer({"final": True, "error": "it is not verified that none of our orders is live; is the venue reachable?"})
+            why = "it is not verified that none of our orders is live; is the venue reachable?"
+            await answer({"final": True, "error": why})
             return
         if self.watch.alive and not self.watch.acknowledged(self.halt.generation):
             await answer({"final": True, "error": f"the quoter (pid {self.watch.pid}) does not answer; end it first"})
@@ -173,8 +182,7 @@ class Guardian:
             return
         self.stored = stored
         self.causes = {"armed": _now()}
-        self.halt.set(PAUSED, "armed")
-        self._stop("armed")
+        self._halt(PAUSED, "armed")
         await answer({"final": True, "armed": True, "generation": stored.generation})
 
     async def _verified(self) -> bool:
@@ -195,10 +203,12 @@ class Guardian:
             self._venue_lost = 0 if self.hand.ready else (self._venue_lost or now)
             self._cause("venue_session", self._venue_lost > 0 and now - self._venue_lost > VENUE_PATIENCE, now)
         state = self.halt.state
+        if state != RUN and not self._silent_since:
+            self._listen(now, state)
         if state == RUN:
             if self.causes:
                 reason = next(iter(self.causes))
-                self.halt.set(PAUSED, reason)
+                self._halt(PAUSED, reason)
                 self._stop(reason)
         elif state == PAUSED and self._may_resume(now):
             self.causes.clear()
@@ -231,55 +241,53 @@ class Guardian:
 
     # Stopping -----------------------------------------------------------------------------------------------------
 
+    def _halt(self, state: int, reason: str) -> None:
+        """Forbid placing, from this instant."""
+        self.halt.set(state, reason)
+        self._halted_at, self._silent_since = _now(), 0
+
+    def _listen(self, now: Nanos, state: int) -> None:
+        """Note when the quoter obeys or is dead; a latch kills one that does not answer in time."""
+        if not self.watch.alive:
+            self._silent_since = self.watch.died_at or self._halted_at
+        elif self.watch.acknowledged(self.halt.generation):
+            self._silent_since = now
+        elif now - self._halted_at >= self._ack_timeout:
+            if state == LATCHED:
+                self.watch.kill()
+            else:
+                # Frozen, so it sends nothing; what it sent expires. It is not let on before it obeys (_may_resume).
+                self._silent_since = now
+
     def _stop(self, reason: str) -> asyncio.Task[None]:
-        """Return the task that ends when zero is verified; one runs at a time, a new reason makes it start over."""
+        """Return the task that ends when zero is verified; one runs at a time, and follows the present halt."""
         self.verified_at = 0
         if self._stopping is None or self._stopping.done():
+            self._stop_began = _now()
             self._stopping = asyncio.create_task(self._until_zero(reason))
-        else:
-            self._again = True
         return self._stopping
 
     async def _until_zero(self, reason: str) -> None:
-        started = _now()
         try:
-            while True:
-                self._again = False
-                generation = self.halt.generation
-                silence = asyncio.create_task(self._silence(generation))
-                first_zero = await self._empty_book(silence, started)
-                if not self._again:
-                    break
+            first_zero = await self._empty_book() if self.hand is not None else await self._obeyed()
             self.verified_at = _now()
             self.last_stop = {
                 "reason": reason,
-                "first_zero_ms": (first_zero - started) / MILLISECOND,
-                "verified_ms": (self.verified_at - started) / MILLISECOND,
+                "first_zero_ms": (first_zero - self._stop_began) / MILLISECOND,
+                "verified_ms": (self.verified_at - self._stop_began) / MILLISECOND,
             }
         finally:
             self._stopping = None
 
-    async def _silence(self, generation: int) -> Nanos:
-        """Return the time after which nothing the quoter sent can land: its acknowledgement or death, plus the expiry.
+    async def _obeyed(self) -> Nanos:
+        """Without a venue (paper): wait for the quoter's acknowledgement or death."""
+        while not self._silent_since:
+            await asyncio.sleep(POLL_S)
+        return _now()
 
-        A latch kills a quoter that does not acknowledge in time; a pause only waits for what it could have sent to expire.
-        """
-        asked = _now()
-        while self.watch.alive and not self.watch.acknowledged(generation):
-            if _now() - asked >= self._ack_timeout:
-                if self.halt.state != LATCHED:
-                    break
-                self.watch.kill()
-            await asyncio.sleep(POLL_S / 4)
-            self.watch.poll(_now(), self._timeout)
-        quiet = min(self.watch.died_at, _now()) if self.watch.died_at else _now()
-        return quiet + EXPIRY
-
-    async def _empty_book(self, silence: "asyncio.Task[Nanos]", started: Nanos) -> Nanos:
-        """Cancel and ask until two empty answers, the second after `silence`; return when the first was given."""
-        if self.hand is None:
-            await silence
-            return _now()
+    async def _empty_book(self) -> Nanos:
+        """Cancel and ask until two empty answers, the second after all expiries; return when the first was given."""
+        assert self.hand is not None
         first_zero: Nanos = 0
         delay = RETRY_FIRST_S
         await self._cancel(list(self.hand.live.values()))
@@ -298,16 +306,18 @@ class Guardian:
                 await self._pause_for(delay / 4)
                 delay = min(2 * delay, RETRY_LAST_S)
                 continue
-            if first_zero and silence.done() and asked > silence.result():
+            if first_zero and self._silent_since and asked > self._silent_since + EXPIRY:
                 return first_zero
             first_zero = first_zero or _now()
-            await self._wait_quietly(silence)
+            await self._expire()
 
-    async def _wait_quietly(self, silence: "asyncio.Task[Nanos]") -> None:
-        """Wait for the end of the silence, or for an order of ours that comes alive before; cancel that at once."""
+    async def _expire(self) -> None:
+        """Wait until all that was sent has expired, or until an order of ours comes alive; cancel that at once."""
         assert self.hand is not None
         while not self.hand.live:
-            left = (silence.result() - _now()) / SECOND if silence.done() else POLL_S
+            left = POLL_S
+            if self._silent_since:
+                left = (self._silent_since + EXPIRY - _now()) / SECOND
             if left < 0:
                 return
             await self._pause_for(min(left + 0.001, POLL_S))

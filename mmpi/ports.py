@@ -31,7 +31,7 @@ class Quote(msgspec.Struct, frozen=True):
 
 
 class MarketView(msgspec.Struct, frozen=True, gc=False):
-    """What a quoter may see: the touch, fair-value inputs in float ticks, volatility in ticks per sqrt(second), position."""
+    """What a quoter may see: touch, fair values in float ticks, volatility in ticks per sqrt(second), position."""
 
     instrument: Instrument
     now: Nanos

@@ -1,7 +1,7 @@
 """RiskGate: the one place that turns an action into an Approved action, or into a counted refusal.
 
-Invariant (I1): no order passes that could break a limit if everything open on its side were filled; an order that only reduces
-the position is never stopped by position or notional limits. It must not know strategies, venues or how exposure is kept.
+Invariant (I1): no order passes that could break a limit if everything open on its side were filled; an order that only
+reduces the position is never stopped by position or notional limits. It must not know strategies or venues.
 """
 
 from enum import Enum
@@ -56,7 +56,7 @@ class Refusal(Enum):
 
 
 class Exposure(msgspec.Struct, frozen=True, gc=False):
-    """What is at stake in one instrument, orders of unknown fate included. `mid2` is twice the last valid mid, 0 = none."""
+    """What is at stake in one instrument, orders of unknown fate included; `mid2` 0 = there never was a valid mid."""
 
     position: Lots
     open_buys: Lots
@@ -118,7 +118,7 @@ class RiskGate:
         self.refusals[refusal.value] = self.refusals.get(refusal.value, 0) + 1
 
     def equity(self, equity: Money) -> str:
-        """Return the limit that session equity touches now, or "" (correction 8: drawdown is from the session's peak)."""
+        """Return the limit that session equity touches now, or ""; drawdown is from the session's peak."""
         self.peak = max(self.peak, equity)
         if not self.breach:
             if self.base - equity >= self.config.session_loss:
@@ -220,7 +220,7 @@ class RiskGate:
 
 
 def reduces(order: NewOrder, exposure: Exposure) -> bool:
-    """Return True if the order, with all open orders of its side filled first, can only bring the position nearer zero."""
+    """Return True if the order, all open orders of its side filled first, can only bring the position nearer zero."""
     side: Side = order.side
     if side == BUY:
         return exposure.position < 0 and exposure.open_buys + order.size <= -exposure.position

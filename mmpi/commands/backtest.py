@@ -134,7 +134,8 @@ def _report(
     pnl = summary.pnl
     turnover = sum(desk.position.volume for desk in engine.desks.values()) / 1e12
     print(f"events      {summary.events} in {elapsed:.1f} s ({summary.events / max(elapsed, 1e-9):.0f}/s)")
-    print(f"orders      placed {summary.orders.placed}, canceled {summary.orders.canceled}, rejected {summary.orders.rejected}")
+    orders = summary.orders
+    print(f"orders      placed {orders.placed}, canceled {orders.canceled}, rejected {orders.rejected}")
     print(f"fills       {summary.fills}, turnover {turnover:.2f}")
     print(f"p&l         {pnl.total}")
     print(f"  = spread  {pnl.spread}\n  + inventory {pnl.inventory}\n  + funding {pnl.funding}\n  - fees    {pnl.fees}")

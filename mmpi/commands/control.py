@@ -42,7 +42,8 @@ def _kill(args: argparse.Namespace, runtime: Path, state: Path) -> int:
                 _say(args, "pressed: nothing is placed any more; cancelling")
     except NoGuardianError:
         return _kill_alone(args, runtime, state)
-    _print(args, answer, "latched; zero orders, verified after {verified_ms:.0f} ms (first zero seen after {first_zero_ms:.0f} ms)")
+    text = "latched; zero orders: first seen after {first_zero_ms:.0f} ms, verified after {verified_ms:.0f} ms"
+    _print(args, answer, text)
     return 0
 
 
@@ -123,16 +124,20 @@ def _show(summary: dict[str, Any]) -> None:
     guardian, age = summary["guardian"], summary["age_s"]
     stale = age is not None and age > 1.0
     print(f"latch     {summary['latch']}{': ' + summary['latch_reason'] if summary['latch'] == 'latched' else ''}")
-    print(f"quoter    {'SILENT for ' + format(age, '.1f') + ' s; last: ' if stale else ''}{summary['reason'] or 'quoting'}")
+    silence = f"SILENT for {age:.1f} s; last: " if stale else ""
+    print(f"quoter    {silence}{summary['reason'] or 'quoting'}")
     if guardian is None:
         print("guardian  not running")
     else:
         held = f": {guardian['reason']}" if guardian["state"] != "run" else ""
-        print(f"guardian  {guardian['state']}{held}; venue session {guardian['venue_session']}; live orders {guardian['live_orders']}")
+        session, live = guardian["venue_session"], guardian["live_orders"]
+        print(f"guardian  {guardian['state']}{held}; venue session {session}; live orders {live}")
     for name, each in summary["instruments"].items():
-        print(f"{name:<9} bid {each['bid']} ask {each['ask']} position {each['position']} orders {each['orders']} {each['reason']}")
+        touch = f"bid {each['bid']} ask {each['ask']}"
+        print(f"{name:<9} {touch} position {each['position']} orders {each['orders']} {each['reason']}")
     pnl = summary["pnl"]
-    print(f"p&l       {pnl['total']} = spread {pnl['spread']} + inventory {pnl['inventory']} + funding {pnl['funding']} - fees {pnl['fees']}")
+    earned = f"spread {pnl['spread']} + inventory {pnl['inventory']} + funding {pnl['funding']}"
+    print(f"p&l       {pnl['total']} = {earned} - fees {pnl['fees']}")
     print(f"orders    {summary['orders']} fills {summary['fills']} refusals {summary['refusals']}")
 
 

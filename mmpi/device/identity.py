@@ -16,7 +16,7 @@ EPOCH_FILE: Final = "epoch"
 
 
 def instance_id(state_dir: Path) -> str:
-    """Return "0x" and this box's 4-byte id in hex; made once, durable. DeviceError if it cannot be kept or is damaged."""
+    """Return "0x" and this box's 4-byte id in hex; made once, durable. DeviceError if it cannot be kept."""
     path = state_dir / INSTANCE_FILE
     try:
         state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)

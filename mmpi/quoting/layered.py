@@ -1,7 +1,7 @@
 """Layered symmetric quoting: a ladder of equal orders around a reference price (source text 003, correction 25).
 
-Invariant: level i (1-based) stands at P -/+ (P*spread%/200 + (i-1)*P*step%/100), bids rounded down, asks up, and never at or
-through the opposite touch. It must not know orders, limits or time beyond its view.
+Invariant: level i (1-based) stands at P -/+ (P*spread%/200 + (i-1)*P*step%/100), bids rounded down, asks up, and never
+at or through the opposite touch. It must not know orders, limits or time beyond its view.
 """
 
 import math

@@ -133,7 +133,7 @@ def books(file: ParquetFile, instrument: Instrument, tally: Tally) -> Iterator[B
         tally.done += batch.rows
         bid_px, bid_sz, bids_odd = _levels(batch.levels("bp"), batch.levels("bq"), instrument, np.floor, tally)
         ask_px, ask_sz, asks_odd = _levels(batch.levels("ap"), batch.levels("aq"), instrument, np.ceil, tally)
-        odd = (bids_odd | asks_odd).any(axis=1)
+        odd = np.any(bids_odd | asks_odd, axis=1)
         for recv_ts, exch_ts, seq, bp, bq, ap, aq, untidy in zip(
             *_lists(batch, ("t_recv_ns", "t_exch_ns", "seq")),
             bid_px.tolist(), bid_sz.tolist(), ask_px.tolist(), ask_sz.tolist(), odd.tolist(),

@@ -40,8 +40,8 @@ class VenueFacts:
         if role is not None and role.role == "agent" and role.data is not None:
             found = f"an agent of account {role.data.user}"
         raise ConfigError(
-            f"{key_file}: its address {address} is {found}, not an agent of account {account}; allowed: an approved agent's "
-            "key (practice: mmpi practice keys --out DIR, then secrets.dir = DIR)"
+            f"{key_file}: its address {address} is {found}, not an agent of account {account}; allowed: the key of an "
+            "approved agent (practice: mmpi practice keys --out DIR, then secrets.dir = DIR)"
         )
 
 

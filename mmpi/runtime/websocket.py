@@ -1,6 +1,6 @@
 """WebSocket link: the sans-IO protocol of `websockets` in the thinnest asyncio shell, with reconnection.
 
-Invariant: `send` never waits: it hands the frame to the transport in the caller's own stack, or the link is declared dead.
+Invariant: `send` never waits: it hands the frame to the transport in the caller's stack, or the link is declared dead.
 It must not know what frames mean.
 """
 
