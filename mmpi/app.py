@@ -112,11 +112,10 @@ class _Quoter:
             await asyncio.wait(
                 {ticking, waiting, feed}, timeout=seconds or None, return_when=asyncio.FIRST_COMPLETED
             )
-            for task in (ticking, feed):
-                if task.done() and not task.cancelled():
-                    task.result()
+            _raise_from(ticking, feed)
             self.loop.stop("asked to stop")
             await asyncio.wait({ticking}, timeout=STOP_S)
+            _raise_from(ticking)
             if not self.engine.stopped:
                 left = self.engine.live_orders()
                 why = f"not confirmed by the venue within {STOP_S:g} s: {left} orders may be live"
@@ -207,6 +206,13 @@ class _Quoter:
             self.failure = str(error)
         self.failure = self.failure or f"limit touched: {reason}"
         self.loop.stop(reason)
+
+
+def _raise_from(*tasks: "asyncio.Task[None]") -> None:
+    """Raise what ended any of these tasks."""
+    for task in tasks:
+        if task.done() and not task.cancelled():
+            task.result()
 
 
 class _Start(msgspec.Struct, frozen=True):

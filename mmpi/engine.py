@@ -225,7 +225,8 @@ class Engine:
     def _timer(self, event: Timer) -> list[Approved]:
         now = event.recv_ts
         actions: list[Approved] = []
-        if self.connected and not self.reconciled and now - self._asked >= self.params.patience:
+        unanswered = self.connected and not self.reconciled and not self.halt
+        if unanswered and now - self._asked >= self.params.patience:
             actions.append(self._ask_reconcile("no answer", now))
         for desk in self.desks.values():
             if desk.deadline and now >= desk.deadline:

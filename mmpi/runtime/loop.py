@@ -71,14 +71,23 @@ class Loop:
         self._next_publish: Nanos = 0
         self._latencies: deque[int] = deque(maxlen=SAMPLES)
         self._last: Nanos = 0
+        self._broken: Exception | None = None
 
     def feed(self, events: Iterable[Event], since: Nanos = 0) -> None:
         """Handle events now; `since` is when the first byte of their frame was seen, for tick_to_order_us."""
+        if self._broken is not None:
+            return
         acted = 0
-        for event in events:
-            acted += step(self.engine, self._sink, self._outlet, event)
-            while self._outlet.unsent:
-                step(self.engine, self._sink, self._outlet, self._outlet.unsent.popleft())
+        try:
+            for event in events:
+                acted += step(self.engine, self._sink, self._outlet, event)
+                while self._outlet.unsent:
+                    step(self.engine, self._sink, self._outlet, self._outlet.unsent.popleft())
+        except Exception as error:
+            # The engine may stand between two states now. It must not see another event: `run` ends the process,
+            # and the guardian, which sees that at once, cancels everything.
+            self._broken = error
+            return
         if acted and since:
             self._latencies.append(self.clock.now() - since)
         self._board.beat(time.monotonic_ns())
@@ -94,9 +103,11 @@ class Loop:
         return self._last
 
     async def run(self) -> None:
-        """Tick until the engine has stopped."""
+        """Tick until the engine has stopped; raise what broke it."""
         while not self.engine.stopped:
             self.tick()
+            if self._broken is not None:
+                raise self._broken
             await asyncio.sleep(TICK_S)
         self.tick()
 
