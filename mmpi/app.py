@@ -10,6 +10,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Coroutine
+from decimal import Decimal
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
@@ -21,7 +22,7 @@ from mmpi.desk import DeskParams
 from mmpi.device.identity import next_prefix
 from mmpi.device.latch import Latch
 from mmpi.engine import Engine, EngineParams
-from mmpi.errors import DeviceError, RefusedError, RemoteError
+from mmpi.errors import ConfigError, DeviceError, RefusedError, RemoteError
 from mmpi.instrument import SECOND, Instrument, make_instrument
 from mmpi.journal.record import Checkpoint
 from mmpi.journal.writer import JournalWriter
@@ -32,7 +33,7 @@ from mmpi.runtime.gateway import PaperGateway, VenueGateway
 from mmpi.runtime.loop import GUARDIAN_PATIENCE, Loop, Outlet, SteadyClock
 from mmpi.runtime.secret_files import read_secret
 from mmpi.runtime.summary import summarise
-from mmpi.runtime.venue_facts import ask
+from mmpi.runtime.venue_facts import VenueFacts, ask
 from mmpi.settings import InstrumentSettings, Settings
 from mmpi.sim.exchange import Matching
 from mmpi.sim.market import GENERATED, Market
@@ -136,7 +137,7 @@ class _Quoter:
         facts = await ask(url, signer.address if signer else "")
         if signer is not None:
             facts.check_agent(signer.address, account, str(secrets / "quoter.key"))
-        markets = {each.name: facts.instrument(each.name) for each in self.settings.instruments}
+        markets = {each.name: _venue_market(each, facts) for each in self.settings.instruments}
         self._build({name: market[0] for name, market in markets.items()})
         session = HyperliquidSession(markets, account, signer, self.prefix, venue.expires_after_ms)
         feed = VenueFeed(url, session, self.clock)
@@ -147,7 +148,7 @@ class _Quoter:
 
     async def _on_generated_market(self) -> "_Start":
         """The built-in market in front of the simulated exchange."""
-        self._build({each.name: GENERATED[each.name] for each in self.settings.instruments})
+        self._build({each.name: _grid(each, GENERATED[each.name]) for each in self.settings.instruments})
         sim = self._sim()
         config = self.settings.market
         market = Market([desk.instrument for desk in self.engine.desks.values()], config, random.Random(config.seed))
@@ -225,7 +226,7 @@ class _Start(msgspec.Struct, frozen=True):
 def _halt_word(settings: Settings, *, required: bool) -> HaltWord | None:
     """Return the halt word; on paper None where no guardian is alive (paper money needs no guard)."""
     word = HaltWord.open(settings.paths.halt)
-    guarded = time.monotonic_ns() - word.beat_ns < GUARDIAN_PATIENCE
+    guarded = abs(time.monotonic_ns() - word.beat_ns) < GUARDIAN_PATIENCE
     return word if required or guarded else None
 
 
@@ -241,14 +242,26 @@ def engine_params(settings: Settings, instruments: dict[str, Instrument], prefix
     """Return what an engine is built from."""
     return EngineParams(
         cl_ord_prefix=prefix,
-        desks=tuple(DeskParams(_grid(each, instruments[each.name]), each.quoter) for each in settings.instruments),
+        desks=tuple(DeskParams(instruments[each.name], each.quoter) for each in settings.instruments),
         risk=settings.risk,
         patience=round(settings.venue.ack_timeout_s * SECOND),
     )
 
 
+def _venue_market(wanted: InstrumentSettings, facts: VenueFacts) -> tuple[Instrument, int]:
+    """Return the venue's instrument and asset number; ConfigError for another grid, which its prices do not fit."""
+    known, number = facts.instrument(wanted.name)
+    for key, own, theirs in (
+        ("tick_size", wanted.tick_size, known.tick_size), ("lot_size", wanted.lot_size, known.lot_size)
+    ):  # fmt: skip
+        if own and Decimal(own) != Decimal(theirs):
+            here = f"instruments.{wanted.name}.{key}"
+            raise ConfigError(f"{here}: value {own}: allowed: 0, or {theirs} as the venue says")
+    return known, number
+
+
 def _grid(wanted: InstrumentSettings, known: Instrument) -> Instrument:
-    """Return the venue's instrument, on a coarser grid where the configuration says so."""
+    """Return the generated market's instrument, on another grid where the configuration says so."""
     if not wanted.tick_size and not wanted.lot_size:
         return known
     return make_instrument(

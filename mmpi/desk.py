@@ -42,7 +42,7 @@ class DeskState(msgspec.Struct, frozen=True, array_like=True):
     book: BookState
     position: tuple[int, ...]
     orders: StoreState
-    volatility: tuple[float, ...]
+    volatility: tuple[float | int, ...]
     times: tuple[Nanos, Nanos, Nanos]
     flags: tuple[bool, bool]
     reason: str

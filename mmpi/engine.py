@@ -108,7 +108,9 @@ class Engine:
     def handle(self, event: Event) -> list[Approved]:
         """Return the approved actions that the event causes, in the order to send them; set `wake_at`."""
         self.events += 1
-        return self._handlers[type(event)](event)
+        actions = self._handlers[type(event)](event)
+        self._set_wake()
+        return actions
 
     @property
     def quoting(self) -> bool:
@@ -177,7 +179,7 @@ class Engine:
                 actions += self._service(desk, now)
         elif desk.book.mid2 == 0 and desk.orders.live:
             actions += self._service(desk, now)
-        self._schedule(desk)
+        desk.schedule(self.gate.stale_after, self.quoting)
         return actions
 
     def _trade(self, _event: Trade) -> list[Approved]:
@@ -193,17 +195,17 @@ class Engine:
             desk.orders.illegal += 1
             return []
         live = len(desk.orders.live)
-        if desk.orders.apply(report):
-            self._fill(desk, report)
         desk.dirty = True
         actions: list[Approved] = []
-        if self.gate.equity(self.equity):
-            actions = self._breached(report.recv_ts)
+        if desk.orders.apply(report):
+            self._fill(desk, report)
+            if self.gate.equity(self.equity):
+                actions = self._breached(report.recv_ts)
         ended = len(desk.orders.live) < live
         if desk.reason or self.blocked or (desk.deferred and ended):
             # Pulling, or a target waited for this answer: do not wait for the next interval.
             actions += self._service(desk, report.recv_ts)
-        self._schedule(desk)
+        desk.schedule(self.gate.stale_after, self.quoting)
         return [*actions, *self._finish(report.recv_ts)]
 
     def _fill(self, desk: Desk, report: ExecReport) -> None:
@@ -225,13 +227,12 @@ class Engine:
     def _timer(self, event: Timer) -> list[Approved]:
         now = event.recv_ts
         actions: list[Approved] = []
-        unanswered = self.connected and not self.reconciled and not self.halt
-        if unanswered and now - self._asked >= self.params.patience:
+        if self._unanswered and now >= self._asked + self.params.patience:
             actions.append(self._ask_reconcile("no answer", now))
         for desk in self.desks.values():
             if desk.deadline and now >= desk.deadline:
                 actions += self._service(desk, now)
-                self._schedule(desk)
+                desk.schedule(self.gate.stale_after, self.quoting)
         return actions
 
     def _on_connected(self, event: Connected) -> list[Approved]:
@@ -258,7 +259,8 @@ class Engine:
         if drifted:
             # Fills still on their way look like a drift; only one that a second answer repeats is taken over.
             self._drift_rounds += 1
-            return [self._ask_reconcile("position", event.recv_ts)]
+            self.reconciled = False
+            return [*self._update(event.recv_ts), self._ask_reconcile("position", event.recv_ts)]
         self._drift_rounds = 0
         self.reconciled = True
         self._asked_last = False
@@ -267,7 +269,8 @@ class Engine:
 
     def _adopt(self, desk: Desk, drift: int) -> bool:
         """Return True if the venue's position was taken over: the session's first, or a difference that repeats."""
-        first = self.fills == 0 and desk.position.lots == 0 and desk.carry == 0
+        # Before any order of this run no fill of ours can be on its way.
+        first = self.counter == 0 and desk.position.lots == 0 and desk.carry == 0
         if not first and (self._drift_rounds == 0 or desk.drift != drift):
             return False
         if not first:
@@ -320,7 +323,7 @@ class Engine:
         actions: list[Approved] = []
         for desk in self.desks.values():
             actions += self._service(desk, now)
-            self._schedule(desk)
+            desk.schedule(self.gate.stale_after, self.quoting)
         return actions
 
     def _why_blocked(self) -> str:
@@ -348,8 +351,9 @@ class Engine:
         quote = desk.wanted(now, self.gate, self.blocked)
         plan = diff(desk.orders.live.values(), quote, desk.tolerance)
         actions += [self._cancel(desk, order, now) for order in plan.cancels]
+        elsewhere = self._elsewhere(desk) if plan.places else 0
         for side, target in plan.places:
-            approved = self._place(desk, side, target, now)
+            approved = self._place(desk, side, target, elsewhere, now)
             if approved is not None:
                 actions.append(approved)
         desk.requoted(now, plan.deferred)
@@ -360,10 +364,10 @@ class Engine:
         desk.orders.cancel_sent(order, now)
         return self.gate.pass_through(action, now)
 
-    def _place(self, desk: Desk, side: Side, target: QuoteLevel, now: Nanos) -> Approved | None:
+    def _place(self, desk: Desk, side: Side, target: QuoteLevel, elsewhere: Money, now: Nanos) -> Approved | None:
         cl_ord_id = f"{self.params.cl_ord_prefix}{self.counter + 1:016x}"
         action: Action = NewOrder(desk.instrument.name, cl_ord_id, side, target.price, target.size, target.level)
-        approved = self.gate.approve(action, desk.instrument, desk.exposure(self._elsewhere(desk)), now)
+        approved = self.gate.approve(action, desk.instrument, desk.exposure(elsewhere), now)
         if not isinstance(approved, Approved):
             return None
         self.counter += 1
@@ -381,10 +385,15 @@ class Engine:
         if desk.position.identity_error():
             self.violations += 1
 
-    def _schedule(self, desk: Desk) -> None:
-        desk.schedule(self.gate.stale_after, not self.blocked)
-        soonest = 0
-        for each in self.desks.values():
-            if each.deadline and (soonest == 0 or each.deadline < soonest):
-                soonest = each.deadline
+    @property
+    def _unanswered(self) -> bool:
+        """Return True while the venue owes the answer to a reconciliation."""
+        owed = self._asked_last or not (self.reconciled or self.halt)
+        return owed and self.connected and not self.stopped
+
+    def _set_wake(self) -> None:
+        soonest = self._asked + self.params.patience if self._unanswered else 0
+        for desk in self.desks.values():
+            if desk.deadline and self.connected and (soonest == 0 or desk.deadline < soonest):
+                soonest = desk.deadline
         self.wake_at = soonest

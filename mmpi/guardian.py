@@ -6,12 +6,13 @@ It must not know strategies, prices or the quoter's memory.
 """
 
 import asyncio
+import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, Protocol
 
 from mmpi.device.latch import Latch, LatchState
-from mmpi.errors import DeviceError, RemoteError
+from mmpi.errors import ConfigError, DeviceError, RemoteError
 from mmpi.events import OpenOrder
 from mmpi.instrument import MILLISECOND, SECOND, Nanos
 from mmpi.runtime.board import LATCHED, PAUSED, RUN, STATE_NAMES, HaltWord
@@ -45,7 +46,7 @@ class Hand(Protocol):
         ...
 
     async def maintain(self) -> None:
-        """Keep the session up for ever."""
+        """Keep the session up for ever; ConfigError if the venue will never let us cancel."""
         ...
 
     async def live_orders(self) -> Sequence[OpenOrder]:
@@ -75,7 +76,8 @@ class Guardian:
         """When the last stop was verified; 0 = a stop is going on."""
         self.last_stop: dict[str, Any] = {}
         self.errors = 0
-        """Answers that the venue owed us and did not give; each was followed by another try."""
+        """Answers that the venue owed us and did not give, and failures of our own; each was followed by a try."""
+        self.last_error = ""
         self._timeout = round(settings.heartbeat_timeout_s * SECOND)
         self._ack_timeout = round(settings.ack_timeout_s * SECOND)
         self._stopping: asyncio.Task[None] | None = None
@@ -93,18 +95,40 @@ class Guardian:
         else:
             self.causes["guardian_starting"] = _now()
             self._halt(PAUSED, "guardian_starting")
-        hand = asyncio.create_task(self.hand.maintain()) if self.hand is not None else None
+        hand = asyncio.create_task(self._keep(self.hand)) if self.hand is not None else None
         try:
             while True:
-                now = _now()
-                self._look(now)
-                self.halt.beat(now)
                 if hand is not None and hand.done():
                     hand.result()
+                now = _now()
+                try:
+                    self._look(now)
+                    self.halt.beat(now)
+                except Exception as error:
+                    # No beat: a quoter that nobody watches pauses by itself. The button goes on working.
+                    self._failed(error)
                 await asyncio.sleep(POLL_S)
         finally:
             if hand is not None:
                 hand.cancel()
+
+    async def _keep(self, hand: Hand) -> None:
+        """Keep the venue session up whatever happens to it; a key that is no agent's could not stop anything."""
+        while True:
+            try:
+                await hand.maintain()
+            except ConfigError:
+                raise
+            except Exception as error:
+                self._failed(error)
+            await asyncio.sleep(RETRY_LAST_S)
+
+    def _failed(self, error: Exception) -> None:
+        """Count a failure of our own; say it, but not fifty times a second."""
+        self.errors += 1
+        if repr(error) != self.last_error:
+            self.last_error = repr(error)
+            print(f"mmpi guardian: {self.last_error}", file=sys.stderr, flush=True)
 
     # Commands -----------------------------------------------------------------------------------------------------
 
@@ -136,6 +160,7 @@ class Guardian:
             "verified_zero": self.verified_at > 0,
             "last_stop": self.last_stop,
             "errors": self.errors,
+            "last_error": self.last_error,
         }
 
     async def _kill(self, by: str, reason: str, answer: Answer) -> None:
@@ -174,6 +199,10 @@ class Guardian:
             stored = await asyncio.to_thread(self.latch.arm, by, "armed by hand", time.time_ns())
         except DeviceError as error:
             await answer({"final": True, "error": str(error)})
+            return
+        if self.halt.state != LATCHED:
+            # Armed twice at once; the other was quicker.
+            await answer({"final": True, "armed": True, "note": "was not latched"})
             return
         if self.halt.generation != generation:
             # Pressed while the disk was writing: the press wins.
@@ -299,6 +328,8 @@ class Guardian:
                 self.errors += 1
                 await self._pause_for(delay)
                 delay = min(2 * delay, RETRY_LAST_S)
+                # Whoever does not answer questions may still take orders: what the stream shows is cancelled again.
+                await self._cancel(list(self.hand.live.values()))
                 continue
             if live:
                 first_zero = 0

@@ -13,9 +13,9 @@ import msgspec
 from mmpi.events import ExecReport, ExecType, OpenOrder
 from mmpi.instrument import Lots, Nanos, Side, Ticks
 
-MAX_FINISHED: Final = 2048
-"""Ended orders kept for late reports: minutes of re-quoting at the default rate limit."""
-MAX_EXEC_IDS: Final = 8192
+MAX_FINISHED: Final = 256
+"""Ended orders kept for late reports: twelve seconds of re-quoting at the default rate limit."""
+MAX_EXEC_IDS: Final = 2048
 """Fill ids kept to drop duplicates: more than a venue's fill snapshot repeats (Hyperliquid: 2000)."""
 STRAY_LEVEL: Final = -1
 """Level of an order of ours that no slot wants: the differ cancels it."""
@@ -34,6 +34,9 @@ class OrdStatus(Enum):
     REJECTED = "rejected"
     EXPIRED = "expired"
 
+    # Members are singletons; Enum's own __hash__ is Python code, and every look at an order's state would pay for it.
+    __hash__ = object.__hash__
+
 
 class OrderEvent(Enum):
     """What can happen to an order; the second half of the state table's key."""
@@ -49,6 +52,8 @@ class OrderEvent(Enum):
     DONE = "done"
     LOST = "lost"
     NOT_FOUND = "not_found"
+
+    __hash__ = object.__hash__
 
 
 ENDED: Final = frozenset({OrdStatus.FILLED, OrdStatus.CANCELED, OrdStatus.REJECTED, OrdStatus.EXPIRED})
@@ -76,8 +81,9 @@ def _table() -> dict[tuple[OrdStatus, OrderEvent], OrdStatus]:
     table[s.NEW, e.CANCEL_SENT] = s.PENDING_CANCEL
     table[s.PARTIALLY_FILLED, e.CANCEL_SENT] = s.PENDING_CANCEL
     # "Never placed, already canceled, or filled": the venue refuses the cancel without saying which.
-    table[s.PENDING_CANCEL, e.CANCEL_REJECTED] = s.UNKNOWN
-    table[s.UNKNOWN, e.CANCEL_REJECTED] = s.UNKNOWN
+    # It may come late, after a reconciliation or a question has shown the order live again.
+    for live in (s.NEW, s.PARTIALLY_FILLED, s.PENDING_CANCEL, s.UNKNOWN):
+        table[live, e.CANCEL_REJECTED] = s.UNKNOWN
     table[s.UNKNOWN, e.ACK] = s.NEW
     table[s.UNKNOWN, e.REJECTED] = s.REJECTED
     table[s.UNKNOWN, e.NOT_FOUND] = s.REJECTED
@@ -181,6 +187,8 @@ class OrderStore:
         """A request unanswered for this long has an unknown fate; longer than any request can stay valid."""
         self.live: dict[str, Order] = {}
         self.finished: dict[str, Order] = {}
+        self.owed: dict[str, Order] = {}
+        """Ended orders that the venue calls filled before it has told all their fills: still at stake."""
         self.exec_ids: dict[str, None] = {}
         self.placed = 0
         self.ended: dict[str, int] = {}
@@ -215,7 +223,7 @@ class OrderStore:
             return False
         if report.order_id:
             order.order_id = report.order_id
-        if report.exec_type is ExecType.NOT_FOUND and report.recv_ts - order.sent < self.patience:
+        if report.exec_type is ExecType.NOT_FOUND and order.queried - order.sent < self.patience:
             # Asked too soon: the request may still be on its way. It will be asked again.
             return False
         self._move(order, _EVENT_OF[report.exec_type])
@@ -256,6 +264,10 @@ class OrderStore:
 
     def reconcile(self, open_orders: Sequence[OpenOrder]) -> None:
         """Bring the store in line with the venue's list: listed orders live, unlisted ones become UNKNOWN (ask)."""
+        # The fills are delivered before the list: those still owed will not come, and the position tells the rest.
+        for order in self.owed.values():
+            order.size = order.filled
+        self.owed.clear()
         listed = {listing.cl_ord_id: listing for listing in open_orders}
         for order in list(self.live.values()):
             if order.cl_ord_id not in listed:
@@ -269,12 +281,15 @@ class OrderStore:
                 self.live[order.cl_ord_id] = order
                 self.finished.pop(order.cl_ord_id, None)
             order.order_id = listing.order_id
-            order.filled = order.size - listing.size
+            order.filled = max(order.filled, order.size - listing.size)
             order.status = OrdStatus.NEW if order.filled == 0 else OrdStatus.PARTIALLY_FILLED
 
     def open_size(self, side: Side) -> Lots:
-        """Return the total that can still fill on a side, orders of unknown fate included."""
-        return sum(order.leaves for order in self.live.values() if order.side == side)
+        """Return the total that can still fill on a side, orders of unknown fate and fills owed included."""
+        size = sum(order.leaves for order in self.live.values() if order.side == side)
+        if self.owed:
+            size += sum(order.leaves for order in self.owed.values() if order.side == side)
+        return size
 
     def checkpoint(self) -> "StoreState":
         """Return the state as plain values."""
@@ -292,6 +307,7 @@ class OrderStore:
         """Take the state that `checkpoint` returned."""
         self.live = {row[0]: order_from_row(row) for row in state.live}
         self.finished = {row[0]: order_from_row(row) for row in state.finished}
+        self.owed = {name: order for name, order in self.finished.items() if _is_owed(order)}
         self.exec_ids = dict.fromkeys(state.exec_ids)
         self.placed, self.ended = state.placed, dict(state.ended)
         self.illegal, self.overfilled = state.illegal, state.overfilled
@@ -301,6 +317,8 @@ class OrderStore:
         if order.filled > order.size:
             self.overfilled += 1
             order.size = order.filled
+        if order.leaves == 0:
+            self.owed.pop(order.cl_ord_id, None)
         self._move(order, OrderEvent.FULL_FILL if order.filled == order.size else OrderEvent.PARTIAL_FILL)
 
     def _move(self, order: Order, event: OrderEvent) -> None:
@@ -313,8 +331,16 @@ class OrderStore:
             self.ended[state.value] = self.ended.get(state.value, 0) + 1
             del self.live[order.cl_ord_id]
             self.finished[order.cl_ord_id] = order
+            if _is_owed(order):
+                self.owed[order.cl_ord_id] = order
             if len(self.finished) > MAX_FINISHED:
-                del self.finished[next(iter(self.finished))]
+                oldest = next(iter(self.finished))
+                del self.finished[oldest]
+                self.owed.pop(oldest, None)
+
+
+def _is_owed(order: Order) -> bool:
+    return order.status is OrdStatus.FILLED and order.leaves > 0
 
 
 def diagram() -> str:

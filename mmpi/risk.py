@@ -212,7 +212,7 @@ class RiskGate:
         full = self.config.order_burst * _TOKEN
         gained = (now - self._tokens_ts) * self._rate // 1_000_000 if self._tokens_ts else full
         self._tokens = min(full, self._tokens + max(gained, 0))
-        self._tokens_ts = now
+        self._tokens_ts = max(self._tokens_ts, now)
         if self._tokens < _TOKEN:
             return False
         self._tokens -= _TOKEN

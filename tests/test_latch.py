@@ -155,16 +155,16 @@ def test_only_the_canonical_bytes_are_trusted(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("step", STEPS)
-def test_an_interrupted_trip_leaves_what_was_confirmed(
+def test_a_trip_that_cannot_be_written_is_latched_all_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
-    """A trip that fails at any step is an error that names the file; what is on disk is the old state or latched."""
+    """A trip that fails at any step is an error that names the file; the armed record is gone, so it is latched (I3)."""
     latch = armed(tmp_path)
     break_at(step, monkeypatch)
     with pytest.raises(DeviceError, match=r"latch.json: the latch was not written \(latched\): Input/output error"):
         latch.trip("button", "pressed", 7)
     monkeypatch.undo()
-    assert latch.load() in (LatchState(False, "ready", 1, "hand", 5), LatchState(True, "pressed", 2, "button", 7))
+    assert latch.load().latched
     assert latch.trip("button", "pressed", 8).latched
     assert latch.load().latched
 

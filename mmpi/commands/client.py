@@ -14,12 +14,18 @@ from mmpi.errors import RemoteError
 
 
 class NoGuardianError(RemoteError):
-    """Nobody listens on the control socket."""
+    """Nobody answers on the control socket."""
 
 
-def call(path: Path, request: dict[str, Any], timeout_s: float) -> Iterator[dict[str, Any]]:
-    """Yield the answers to one request until the final one; RemoteError if it does not come in time."""
-    end = time.monotonic() + timeout_s
+def call(
+    path: Path, request: dict[str, Any], timeout_s: float, first_s: float | None = None
+) -> Iterator[dict[str, Any]]:
+    """Yield the answers to one request until the final one; RemoteError if it does not come in time.
+
+    NoGuardianError if nobody listens, or if not even the first answer comes within `first_s`.
+    """
+    begun = time.monotonic()
+    end = begun + timeout_s
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as link:
         try:
             link.settimeout(timeout_s)
@@ -30,6 +36,11 @@ def call(path: Path, request: dict[str, Any], timeout_s: float) -> Iterator[dict
         except OSError as error:
             raise RemoteError(f"{path}: {error.strerror or error}") from None
         pending = b""
+        if first_s is not None:
+            try:
+                pending = _receive(link, path, begun + first_s, first_s)
+            except RemoteError as error:
+                raise NoGuardianError(str(error)) from None
         while True:
             line, newline, rest = pending.partition(b"\n")
             if newline:

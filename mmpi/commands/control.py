@@ -18,6 +18,8 @@ from mmpi.folders import path_setting
 
 KILL_S: Final = 30.0
 """Time given to a stop before the command says that it is not verified; the guardian goes on after that."""
+ACCEPT_S: Final = 2.0
+"""A guardian that has not accepted a press within this hangs: a hundred of its looks."""
 ANSWER_S: Final = 5.0
 ARM_S: Final = 15.0
 """Longer than the guardian waits for a stop to be verified."""
@@ -35,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
 def _kill(args: argparse.Namespace, runtime: Path, state: Path) -> int:
     request = {"cmd": "kill", "by": _person(), "reason": args.reason}
     try:
-        for answer in call(runtime / "guardian.sock", request, KILL_S):
+        for answer in call(runtime / "guardian.sock", request, KILL_S, ACCEPT_S):
             if answer.get("error"):
                 raise RemoteError(str(answer["error"]))
             if answer.get("accepted"):
@@ -52,14 +54,14 @@ def _kill_alone(args: argparse.Namespace, runtime: Path, state: Path) -> int:
     from mmpi.device.latch import Latch
     from mmpi.runtime.watch import QuoterWatch
 
+    stored = Latch(state / "latch.json").trip(_person(), args.reason, time.time_ns())
     watch = QuoterWatch(runtime / "status")
     watch.poll(time.monotonic_ns(), 0)
-    stored = Latch(state / "latch.json").trip(_person(), args.reason, time.time_ns())
     killed = watch.kill()
     _print(args, {"final": True, "verified": False, "latched": stored.latched, "quoter_killed": killed}, "")
     raise RemoteError(
-        f"no guardian is running: latched{f', quoter (pid {watch.pid}) killed' if killed else ', no quoter found'}; "
-        "orders that rest at a venue were NOT cancelled: start the guardian (mmpi guardian), it will"
+        f"no guardian answers: latched{f', quoter (pid {watch.pid}) killed' if killed else ', no quoter found'}; "
+        "orders that rest at a venue were NOT cancelled: start the guardian (mmpi guardian) again, it will"
     )
 
 

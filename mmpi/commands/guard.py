@@ -12,7 +12,7 @@ from pathlib import Path
 
 import sdnotify
 
-from mmpi.commands.resolved import resolved_config
+from mmpi.commands.resolved import resolved
 from mmpi.device.identity import instance_id
 from mmpi.device.latch import Latch
 from mmpi.guardian import Guardian
@@ -21,14 +21,13 @@ from mmpi.runtime.hand import HyperliquidHand
 from mmpi.runtime.ipc import ControlServer
 from mmpi.runtime.secret_files import read_secret
 from mmpi.runtime.watch import QuoterWatch
-from mmpi.sections import Box, load_resolved
+from mmpi.sections import Box
 from mmpi.venues.hyperliquid.signing import Signer, parse_key
 
 
 def run(args: argparse.Namespace) -> int:
     """Return 0 once the guardian was told to end."""
-    box = load_resolved(resolved_config(args.config), Box)
-    asyncio.run(_guard(box))
+    asyncio.run(_guard(resolved(args.config, Box)))
     return 0
 
 
@@ -74,4 +73,5 @@ def _hand(box: Box) -> HyperliquidHand | None:
     key_file = secrets / "guardian.key"
     signer = Signer(parse_key(read_secret(key_file), str(key_file)), mainnet=box.venue.network == "mainnet")
     account = read_secret(secrets / "account").lower()
-    return HyperliquidHand(box.venue.websocket_url(), account, signer, instance_id(Path(box.paths.state_dir)))
+    instance = instance_id(Path(box.paths.state_dir))
+    return HyperliquidHand(box.venue.websocket_url(), account, signer, instance, str(key_file))

@@ -8,15 +8,14 @@ from pathlib import Path
 import msgspec
 
 from mmpi.app import run_quoter
-from mmpi.commands.resolved import resolved_config
+from mmpi.commands.resolved import resolved
 from mmpi.errors import RefusedError, RemoteError
-from mmpi.sections import load_resolved
 from mmpi.settings import Settings
 
 
 def run(args: argparse.Namespace) -> int:
     """Return the exit code of a quoter that has ended."""
-    settings = load_resolved(resolved_config(args.config), Settings)
+    settings = resolved(args.config, Settings)
     service = "NOTIFY_SOCKET" in os.environ
     outcome = run_quoter(settings, service=service, seconds=args.seconds)
     if args.json:

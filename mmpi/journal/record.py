@@ -33,8 +33,8 @@ NOTE: Final = 4
 GAP: Final = 5
 KIND_NAMES: Final = {CHECKPOINT: "checkpoint", EVENT: "event", ACTION: "action", NOTE: "note", GAP: "gap"}
 
-MAX_PAYLOAD: Final = 2**20
-"""Bytes; a snapshot of 20 + 20 levels takes about 500, so a longer length is damage, not data."""
+MAX_PAYLOAD: Final = 2**22
+"""Bytes; the checkpoint of 32 instruments with full memories takes 3 MB, so a longer length is damage, not data."""
 CLEAN_STOP: Final = "clean stop"
 """The note that ends a run which was not killed."""
 

@@ -77,10 +77,11 @@ class Layered:
         bound = opposite
         for level in range(self.config.levels):
             offset = half_spread + level * step
+            # Rounding never reverses two prices, so the bound may be taken before it: half the roundings.
             if side == BUY:
-                price = min(grid.round_bid(fair - offset), grid.round_bid(bound - 1))
+                price = grid.round_bid(min(fair - offset, bound - 1))
             else:
-                price = max(grid.round_ask(fair + offset), grid.round_ask(bound + 1))
+                price = grid.round_ask(max(fair + offset, bound + 1))
             if price <= 0:
                 break
             rungs.append(QuoteLevel(level, price, size))

@@ -42,7 +42,9 @@ class VenueFeed:
         sim = asyncio.create_task(self._deliver()) if self._venue is not None else None
         try:
             while True:
-                await asyncio.sleep(PING_S)
+                await asyncio.wait({link}, timeout=PING_S)
+                if link.done():
+                    link.result()
                 if self.link.open:
                     if time.monotonic() - self.link.last_rx > SILENCE_S:
                         self.link.abort("no answer to pings")
@@ -52,6 +54,8 @@ class VenueFeed:
             link.cancel()
             if sim is not None:
                 sim.cancel()
+            # Whoever ends the feed has closed the journal: the end of the connection is no event any more.
+            self._up = False
             self.link.abort("ending")
 
     def _opened(self) -> None:

@@ -12,13 +12,14 @@ from typing import Final
 
 import msgspec
 
-from mmpi.errors import RemoteError
+from mmpi.errors import ConfigError, RemoteError
 from mmpi.events import OpenOrder
 from mmpi.instrument import MILLISECOND, Nanos
 from mmpi.runtime.posts import Posts, info_data, info_frame
+from mmpi.runtime.venue_facts import VenueFacts
 from mmpi.runtime.websocket import Link
 from mmpi.venues.hyperliquid import cancelling
-from mmpi.venues.hyperliquid.answers import ActionAnswer, Meta
+from mmpi.venues.hyperliquid.answers import ActionAnswer, Meta, UserRole
 from mmpi.venues.hyperliquid.messages import PostResponse
 from mmpi.venues.hyperliquid.requests import PING
 from mmpi.venues.hyperliquid.signing import Signer
@@ -35,12 +36,15 @@ CANCEL_EXPIRES_MS: Final = 60_000
 class HyperliquidHand:
     """Follows and cancels the orders of one instance on one account."""
 
-    def __init__(self, url: str, account: str, signer: Signer, instance: str) -> None:
+    def __init__(self, url: str, account: str, signer: Signer, instance: str, key_file: str) -> None:
+        """Take where the key came from too, to name it if the venue does not accept it."""
         self.ready = False
         self.news = asyncio.Event()
         """Set when an order of ours comes alive."""
         self.failures = 0
-        self._account, self._signer, self._instance = account, signer, instance
+        self._account, self._signer, self._instance, self._key_file = account, signer, instance, key_file
+        self._accepted = False
+        self._refused: asyncio.Future[None] | None = None
         self._assets: dict[str, int] = {}
         self._orders = cancelling.LiveOrders(instance, self._assets)
         self._nonce = 0
@@ -54,11 +58,15 @@ class HyperliquidHand:
         return {order.order_id: order for order in self._orders.orders()}
 
     async def maintain(self) -> None:
-        """Keep the session up until cancelled."""
+        """Keep the session up until cancelled; raise what ended it, ConfigError if the venue knows no such agent."""
         link = asyncio.create_task(self._link.maintain())
+        self._refused = asyncio.get_running_loop().create_future()
         try:
             while True:
-                await asyncio.sleep(PING_S)
+                ends = {link, self._refused}
+                done, _ = await asyncio.wait(ends, timeout=PING_S, return_when=asyncio.FIRST_COMPLETED)
+                for end in done:
+                    end.result()
                 if self._link.open:
                     if time.monotonic() - self._link.last_rx > SILENCE_S:
                         self._link.abort("no answer to pings")
@@ -116,12 +124,26 @@ class HyperliquidHand:
         try:
             meta = info_data(await self._posts.ask(info_frame("meta")), Meta, "meta")
             self._assets.update({asset.name: number for number, asset in enumerate(meta.universe)})
+            await self._check_key(meta)
             await self.live_orders()
         except RemoteError:
             self._suspect()
             return
+        except ConfigError as error:
+            if self._refused is not None and not self._refused.done():
+                self._refused.set_exception(error)
+            return
         self.ready = True
         self.news.set()
+
+    async def _check_key(self, meta: Meta) -> None:
+        """ConfigError if our key could not cancel anything; asked once, as a key seldom stops to be an agent's."""
+        if self._accepted:
+            return
+        question = info_frame("userRole", self._signer.address)
+        role = info_data(await self._posts.ask(question), UserRole, "userRole")
+        VenueFacts(meta, role).check_agent(self._signer.address, self._account, self._key_file)
+        self._accepted = True
 
     def _frame(self, frame: bytes, _recv_ts: Nanos) -> None:
         if self._posts.take(frame):
@@ -140,9 +162,7 @@ class HyperliquidHand:
 
 def _check_cancel(kind: str, payload: msgspec.Raw) -> None:
     """RemoteError unless the venue accepted the cancel as a whole; single misses are normal (already gone)."""
-    if kind != "action":
-        raise RemoteError(f"hyperliquid: cancel refused: {bytes(payload)[:200].decode(errors='replace')}")
-    try:
-        msgspec.json.decode(payload, type=ActionAnswer)
-    except msgspec.MsgspecError:
-        raise RemoteError(f"hyperliquid: cancel refused: {bytes(payload)[:200].decode(errors='replace')}") from None
+    with suppress(msgspec.MsgspecError):
+        if kind == "action" and msgspec.json.decode(payload, type=ActionAnswer).status == "ok":
+            return
+    raise RemoteError(f"hyperliquid: cancel refused: {bytes(payload)[:200].decode(errors='replace')}")

@@ -15,10 +15,12 @@ from typing import Any, Final
 
 import msgspec
 
-from mmpi.errors import RefusedError, RemoteError
+from mmpi.errors import ConfigError, RefusedError, RemoteError
 
 MAX_LINE: Final = 16 * 1024
 MAX_CLIENTS: Final = 32
+IDLE_S: Final = 5.0
+"""A request has to come whole within this, or its connection is closed."""
 _UCRED: Final = struct.Struct("3i")
 
 Answer = Callable[[dict[str, Any]], Awaitable[None]]
@@ -36,17 +38,23 @@ class ControlServer:
         self._handler = handler
         self._server: asyncio.Server | None = None
         self._clients = 0
+        self._idle: dict[asyncio.StreamWriter, None] = {}
+        """Connections that have not asked yet, the longest waiting first."""
 
     async def start(self) -> None:
-        """Listen; RefusedError if a live process already does."""
+        """Listen; RefusedError if a live process already does, ConfigError if the path cannot be used."""
         if self.path.exists():
             if not stat.S_ISSOCK(self.path.stat().st_mode):
                 raise RefusedError(f"{self.path}: exists and is not a socket")
             if _answers(self.path):
                 raise RefusedError(f"{self.path}: another guardian is listening")
             self.path.unlink()
-        self._server = await asyncio.start_unix_server(self._serve, self.path, limit=MAX_LINE)
-        self.path.chmod(0o660)
+        try:
+            self._server = await asyncio.start_unix_server(self._serve, self.path, limit=MAX_LINE)
+            self.path.chmod(0o660)
+        except OSError as error:
+            # A path that is too long has no number, only a sentence.
+            raise ConfigError(f"{self.path}: no socket can be opened here: {error.strerror or error}") from None
 
     async def close(self) -> None:
         """Stop listening and remove the socket."""
@@ -56,54 +64,78 @@ class ControlServer:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         pid, uid = _peer(writer)
-        if self._clients >= MAX_CLIENTS or uid not in (0, os.getuid()):
+        if uid not in (0, os.getuid()) or not self._has_room():
             self.refused += 1
             writer.close()
             return
         self._clients += 1
         try:
-            async for request in self._requests(reader):
+            while (request := await self._request(reader, writer)) is not None:
                 await self._handler(request, pid, lambda answer: _write(writer, answer))
+                # Requests that are already here are read without a wait: let the others have their turn.
+                await asyncio.sleep(0)
         except (OSError, asyncio.IncompleteReadError):
             self.refused += 1
         finally:
             self._clients -= 1
             writer.close()
 
-    async def _requests(self, reader: asyncio.StreamReader) -> AsyncIterator[dict[str, Any]]:
-        while True:
-            try:
+    def _has_room(self) -> bool:
+        """Return True if one more may come; the connection that has been silent for longest makes room for it."""
+        if self._clients < MAX_CLIENTS:
+            return True
+        silent = next(iter(self._idle), None)
+        if silent is None:
+            return False
+        del self._idle[silent]
+        silent.close()
+        return True
+
+    async def _request(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> dict[str, Any] | None:
+        """Return the next request, or None if the connection is to be closed."""
+        self._idle[writer] = None
+        try:
+            async with asyncio.timeout(IDLE_S):
                 line = await reader.readline()
-                if not line:
-                    return
-                yield msgspec.json.decode(line, type=dict[str, Any])
-            except (ValueError, msgspec.MsgspecError):
-                # Too long, or no JSON object: what follows cannot be trusted to start at a line.
-                self.refused += 1
-                return
+            return msgspec.json.decode(line, type=dict[str, Any]) if line else None
+        except (ValueError, msgspec.MsgspecError):
+            # Too long, or no JSON object: what follows cannot be trusted to start at a line.
+            self.refused += 1
+            return None
+        finally:
+            self._idle.pop(writer, None)
 
 
 async def call(path: Path, request: dict[str, Any], timeout_s: float) -> AsyncIterator[dict[str, Any]]:
     """Yield the answer lines to one request until one has `final`; RemoteError if nobody answers in time."""
+    # The time allowed must not run inside a `yield`: it would cancel whatever the caller then waits for.
+    end = asyncio.get_running_loop().time() + timeout_s
     try:
-        async with asyncio.timeout(timeout_s):
+        async with asyncio.timeout_at(end):
             reader, writer = await asyncio.open_unix_connection(path, limit=MAX_LINE)
-            try:
-                writer.write(msgspec.json.encode(request) + b"\n")
-                while line := await reader.readline():
-                    answer = msgspec.json.decode(line, type=dict[str, Any])
-                    yield answer
-                    if answer.get("final"):
-                        return
-            finally:
-                writer.close()
+        try:
+            writer.write(msgspec.json.encode(request) + b"\n")
+            while line := await _line(reader, end):
+                answer = msgspec.json.decode(line, type=dict[str, Any])
+                yield answer
+                if answer.get("final"):
+                    return
+        finally:
+            writer.close()
     except (FileNotFoundError, ConnectionRefusedError):
         raise RemoteError(f"{path}: no guardian is listening; start one with: mmpi guardian") from None
     except TimeoutError:
         raise RemoteError(f"{path}: the guardian did not answer within {timeout_s:g} s") from None
     except OSError as error:
         raise RemoteError(f"{path}: {error.strerror or error}") from None
+    except (ValueError, msgspec.MsgspecError) as error:
+        raise RemoteError(f"{path}: the guardian's answer cannot be read: {error}") from None
     raise RemoteError(f"{path}: the guardian closed the connection without an answer")
+
+
+async def _line(reader: asyncio.StreamReader, end: float) -> bytes:
+    async with asyncio.timeout_at(end):
+        return await reader.readline()
 
 
 async def _write(writer: asyncio.StreamWriter, answer: dict[str, Any]) -> None:
@@ -120,10 +152,13 @@ def _peer(writer: asyncio.StreamWriter) -> tuple[int, int]:
 
 
 def _answers(path: Path) -> bool:
+    """Return True unless certainly nobody listens: a guardian that is too busy to accept is one."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.settimeout(0.2)
         try:
             probe.connect(str(path))
-        except OSError:
+        except (FileNotFoundError, ConnectionRefusedError):
             return False
+        except OSError:
+            return True
         return True

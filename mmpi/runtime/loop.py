@@ -139,7 +139,8 @@ class Loop:
             self._halt.refresh()
         state, generation = self._halt.read()
         reason = self._halt.reason
-        if time.monotonic_ns() - self._halt.beat_ns > GUARDIAN_PATIENCE and state == RUN:
+        # A beat from the future is one from before a reboot: the folder may be on a disk.
+        if abs(time.monotonic_ns() - self._halt.beat_ns) > GUARDIAN_PATIENCE and state == RUN:
             # The word of a guardian that is gone forbids nothing any more, so its absence must.
             state, generation, reason = PAUSED, -2, "no guardian"
         if generation == self._halt_seen:

@@ -71,18 +71,19 @@ class QuoterWatch:
         return True
 
     def _adopt(self, pid: int, start: int, now: Nanos) -> None:
+        """Take a new quoter's pidfd; OSError if there is none to be had, as that does not make a quoter dead."""
+        try:
+            pidfd = os.pidfd_open(pid)
+        except ProcessLookupError:
+            pidfd = -1
+        if pidfd >= 0 and process_start(pid) != start:
+            # The number belongs to somebody else by now.
+            os.close(pidfd)
+            pidfd = -1
         if self._pidfd >= 0:
             os.close(self._pidfd)
-        self.pid, self._start, self._pidfd, self.died_at = pid, start, -1, 0
-        try:
-            self._pidfd = os.pidfd_open(pid)
-        except OSError:
-            self.died_at = now
-            return
-        if process_start(pid) != start:
-            # The number belongs to somebody else by now.
-            os.close(self._pidfd)
-            self._pidfd, self.died_at = -1, now
+        self.pid, self._start, self._pidfd = pid, start, pidfd
+        self.died_at = 0 if pidfd >= 0 else now
 
     def _runs(self) -> bool:
         return self._pidfd >= 0 and not select.select([self._pidfd], [], [], 0)[0]

@@ -12,12 +12,13 @@ from collections.abc import Callable
 from typing import Final
 
 from websockets.client import ClientProtocol
-from websockets.exceptions import InvalidHandshake, InvalidMessage
+from websockets.exceptions import InvalidURI
 from websockets.frames import Frame, Opcode
 from websockets.http11 import Response
 from websockets.protocol import State
 from websockets.uri import parse_uri
 
+from mmpi.errors import ConfigError
 from mmpi.instrument import Nanos
 
 MAX_FRAME: Final = 4 * 2**20
@@ -27,6 +28,7 @@ MAX_UNSENT: Final = 256 * 1024
 BACKOFF_FIRST_S: Final = 0.1
 BACKOFF_LAST_S: Final = 5.0
 CONNECT_TIMEOUT_S: Final = 5.0
+"""For the connection, and again for the answer to the opening handshake."""
 
 
 class Link(asyncio.Protocol):
@@ -40,7 +42,12 @@ class Link(asyncio.Protocol):
         on_close: Callable[[str], None],
         clock: Callable[[], Nanos] = time.time_ns,
     ) -> None:
-        self.url = url
+        """ConfigError if `url` is no WebSocket address."""
+        try:
+            self._uri: Final = parse_uri(url)
+        except (InvalidURI, ValueError) as error:
+            raise ConfigError(f"{url}: not a WebSocket address: {error}") from None
+        self._tls: Final = ssl.create_default_context() if self._uri.secure else None
         self._clock = clock
         self.open = False
         self.last_rx = 0.0
@@ -60,7 +67,8 @@ class Link(asyncio.Protocol):
             started = time.monotonic()
             try:
                 await self._connect_once()
-            except (OSError, TimeoutError, InvalidHandshake, InvalidMessage) as error:
+            except (OSError, UnicodeError) as error:
+                # UnicodeError: a host name with a part that is empty or too long.
                 self._why = str(error) or type(error).__name__
                 self._on_close(self._why)
             if time.monotonic() - started > BACKOFF_LAST_S:
@@ -72,6 +80,9 @@ class Link(asyncio.Protocol):
         """Return True if the frame was handed to the transport now."""
         if not self.open or self._protocol is None or self._transport is None:
             return False
+        if self._protocol.state is not State.OPEN:
+            # The venue's goodbye came in the bytes whose messages are just being handled.
+            return False
         if self._transport.get_write_buffer_size() > MAX_UNSENT:
             self.abort("peer does not read")
             return False
@@ -82,6 +93,7 @@ class Link(asyncio.Protocol):
     def abort(self, why: str) -> None:
         """End the connection at once; `maintain` makes a new one."""
         self._why = why
+        self.open = False
         if self._transport is not None:
             self._transport.abort()
 
@@ -125,28 +137,38 @@ class Link(asyncio.Protocol):
         self._partial.clear()
         if self._closed is not None and not self._closed.done():
             self._closed.set_result(None)
-        self._on_close(self._why or (str(exc) if exc else "closed by the venue"))
+        self._on_close(self._why or self._ending(exc))
 
     # Inside -------------------------------------------------------------------------------------------------------
 
     async def _connect_once(self) -> None:
-        uri = parse_uri(self.url)
         self._why = ""
-        self._protocol = ClientProtocol(uri, max_size=MAX_FRAME)
-        self._closed = asyncio.get_running_loop().create_future()
-        context = ssl.create_default_context() if uri.secure else None
+        self._protocol = ClientProtocol(self._uri, max_size=MAX_FRAME)
+        loop = asyncio.get_running_loop()
+        self._closed = loop.create_future()
         async with asyncio.timeout(CONNECT_TIMEOUT_S):
-            await asyncio.get_running_loop().create_connection(lambda: self, uri.host, uri.port, ssl=context)
+            await loop.create_connection(lambda: self, self._uri.host, self._uri.port, ssl=self._tls)
         try:
+            await asyncio.wait({self._closed}, timeout=CONNECT_TIMEOUT_S)
+            if not self.open:
+                self.abort("handshake not answered")
             await self._closed
         finally:
             if self._transport is not None:
                 self._transport.abort()
 
+    def _ending(self, exc: Exception | None) -> str:
+        """Return why a connection ended that we did not end ourselves."""
+        protocol = self._protocol
+        if protocol is None:
+            return str(exc)
+        if protocol.close_rcvd is not None:
+            return f"closed by the venue: {protocol.close_rcvd}"
+        if protocol.close_sent is not None:
+            return f"bad bytes from the venue: {protocol.close_sent}"
+        return str(protocol.handshake_exc or exc or "closed by the venue")
+
     def _frame(self, frame: Frame, recv_ts: Nanos) -> None:
-        if frame.opcode is Opcode.CLOSE:
-            self._why = self._why or "closed by the venue"
-            return
         if frame.opcode not in (Opcode.TEXT, Opcode.BINARY, Opcode.CONT):
             return
         if frame.fin and not self._partial:

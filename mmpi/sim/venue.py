@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from mmpi.actions import Action, Approved, CancelOrder, NewOrder, QueryOrder, RequestReconcile
+from mmpi.actions import Action, Approved, CancelOrder, NewOrder, QueryOrder, RequestLatch
 from mmpi.errors import LocalError
 from mmpi.events import Event, ExecReport, ExecType, MarketEvent, Reconciled
 from mmpi.instrument import MILLISECOND, Nanos
@@ -50,7 +50,7 @@ class SimVenue:
     def send(self, actions: Sequence[Approved], now: Nanos) -> None:
         """Put actions on their way in the order given; what is no venue's business (a latch) is ignored."""
         for approved in actions:
-            if isinstance(approved.action, NewOrder | CancelOrder | QueryOrder | RequestReconcile):
+            if not isinstance(approved.action, RequestLatch):
                 self._last_arrival = max(self._last_arrival, now + self._delay(self._latency_in))
                 self._arrivals.append((self._last_arrival, approved.action))
         if len(self._arrivals) > MAX_IN_FLIGHT:

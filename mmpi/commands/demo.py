@@ -1,0 +1,216 @@
+"""mmpi demo: a whole box on a practice exchange in one command, with a view of it and a virtual front panel.
+
+Invariant: when it returns no process of it runs and, unless something failed, nothing of it is on the disk.
+It must not know how the processes are started or what a frame looks like.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import termios
+import time
+import tty
+from collections.abc import Callable, Coroutine, Iterator
+from pathlib import Path
+from typing import Any, Final, TextIO
+
+import msgspec
+
+from mmpi.commands.demo_box import COMMAND_S, Box
+from mmpi.commands.demo_words import Frame, account, line, told
+from mmpi.errors import RemoteError
+from mmpi.runtime import ipc
+
+FRAME_S: Final = 0.25
+LINE_S: Final = 2.0
+INTERRUPTED: Final = 130
+"""Exit code of a demo that was ended before it quoted: 128 + SIGINT, as shells have it."""
+
+Show = Callable[[Frame], None]
+
+
+def run(args: argparse.Namespace) -> int:
+    """Return 0 if it quoted, stopped cleanly, left no order behind and its accounts are right."""
+    folder = Path(tempfile.mkdtemp(prefix="mmpi-demo-"))
+    keep = True
+    try:
+        code = asyncio.run(_Demo(args, Box(folder, args.config, args.seed, args.latency_ms)).run())
+        keep = code not in (0, INTERRUPTED)
+        return code
+    finally:
+        if keep:
+            print(f"mmpi demo: everything is kept in {folder}", file=sys.stderr)
+        else:
+            shutil.rmtree(folder)
+
+
+class _Demo:
+    """One demo, from its first child to its last line."""
+
+    def __init__(self, args: argparse.Namespace, box: Box) -> None:
+        self.args = args
+        self.box = box
+        self._title = f"practice hyperliquid, generated market, {args.latency_ms:g} ms round trip"
+        self._message = "starting the exchange, the guardian and the quoter"
+        self._ended = False
+        self._wake = asyncio.Event()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def run(self) -> int:
+        """Return the exit code."""
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            asyncio.get_running_loop().add_signal_handler(number, self._end)
+        left: int | None = None
+        try:
+            with _display(self.args, self._key) as show:
+                await self._watch(show)
+                if self.box.began:
+                    self._message = "ending: the quoter cancels its orders"
+                    show(self._frame())
+                    left = await self.box.stop()
+        finally:
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+            self.box.kill()
+        return self._report(left)
+
+    async def _watch(self, show: Show) -> None:
+        """Show the box until the time is over or somebody ends it; ChildError if it cannot go on."""
+        self._spawn(self.box.keep_asking())
+        self._spawn(self._start())
+        while not self._ended:
+            self._collect()
+            if self.box.began:
+                self.box.look()
+                if 0 < self.args.seconds <= self._elapsed_s():
+                    return
+            show(self._frame())
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), FRAME_S)
+            self._wake.clear()
+
+    async def _start(self) -> None:
+        await self.box.start()
+        self._message = ""
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        return task
+
+    def _collect(self) -> None:
+        """Drop the tasks that are over; raise what one of them raised."""
+        for task in [task for task in self._tasks if task.done()]:
+            self._tasks.discard(task)
+            task.result()
+
+    def _end(self) -> None:
+        self._ended = True
+        self._wake.set()
+
+    def _elapsed_s(self) -> float:
+        return time.monotonic() - self.box.began if self.box.began else 0.0
+
+    def _frame(self) -> Frame:
+        box = self.box
+        return Frame(
+            self._elapsed_s(), self._title, box.summary, box.beat_age_s, box.guardian, box.quoter, self._message
+        )
+
+    # The front panel ----------------------------------------------------------------------------------------------
+
+    def _key(self, key: str) -> None:
+        """Do what a key says, at once."""
+        if key == "q":
+            self._end()
+        elif key in "ka":
+            self._spawn(self._command("press" if key == "k" else "arm"))
+        elif key in "fc":
+            self.box.freeze(key == "f")
+            self._message = "quoter frozen (SIGSTOP)" if key == "f" else "quoter goes on (SIGCONT)"
+        self._wake.set()
+
+    async def _command(self, name: str) -> None:
+        """Ask the guardian, and tell each of its answers."""
+        request = {"cmd": name, "by": "virtual button", "reason": "red button"}
+        try:
+            async for answer in ipc.call(self.box.control, request, COMMAND_S):
+                self._message = told(answer)
+                self._wake.set()
+        except RemoteError as error:
+            self._message = str(error)
+
+    # The end ------------------------------------------------------------------------------------------------------
+
+    def _report(self, left: int | None) -> int:
+        """Print the account and what went wrong; return the exit code."""
+        box = self.box
+        if box.summary is None or not box.began:
+            print("mmpi demo: ended before it quoted", file=sys.stderr)
+            return INTERRUPTED
+        if self.args.json:
+            print(msgspec.json.encode(box.summary).decode(), flush=True)
+        else:
+            print(account(box.summary, box.quoted_s, box.starts, left), flush=True)
+        for problem in box.problems:
+            print("\n".join(f"mmpi demo: {text}" for text in str(problem).splitlines()), file=sys.stderr)
+        return box.problems[0].exit_code if box.problems else 0
+
+
+@contextlib.contextmanager
+def _display(args: argparse.Namespace, on_key: Callable[[str], None]) -> Iterator[Show]:
+    """Yield what shows a frame: a full screen with keys on a terminal, lines elsewhere."""
+    if args.json or not (sys.stdin.isatty() and sys.stdout.isatty()) or os.environ.get("TERM", "dumb") == "dumb":
+        yield _lines(sys.stderr if args.json else sys.stdout)
+        return
+    from rich.console import Console
+    from rich.live import Live
+
+    from mmpi.commands.demo_view import picture
+
+    console = Console()
+    live = Live(console=console, screen=True, auto_refresh=False, redirect_stdout=False, redirect_stderr=False)
+    with _keys(on_key), live:
+        yield lambda frame: live.update(picture(frame, console.height), refresh=True)
+
+
+def _lines(out: TextIO) -> Show:
+    """Return what prints a frame as a line, the first at once, then one every LINE_S."""
+    due = 0.0
+
+    def show(frame: Frame) -> None:
+        nonlocal due
+        if time.monotonic() >= due:
+            due = time.monotonic() + LINE_S
+            print(line(frame), file=out, flush=True)
+
+    return show
+
+
+@contextlib.contextmanager
+def _keys(on_key: Callable[[str], None]) -> Iterator[None]:
+    """Have each key pressed on the terminal told at once; Ctrl-C stays a signal."""
+    terminal = sys.stdin.fileno()
+    before = termios.tcgetattr(terminal)
+    running = asyncio.get_running_loop()
+
+    def read() -> None:
+        typed = os.read(terminal, 64).decode(errors="replace")
+        if not typed:
+            running.remove_reader(terminal)
+        for key in typed:
+            on_key(key)
+
+    tty.setcbreak(terminal)
+    running.add_reader(terminal, read)
+    try:
+        yield
+    finally:
+        running.remove_reader(terminal)
+        termios.tcsetattr(terminal, termios.TCSADRAIN, before)

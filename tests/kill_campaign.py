@@ -1,0 +1,312 @@
+"""Kill campaign: the button pressed again and again on real processes, in every state a quoter can be in, and measured.
+
+    .venv/bin/python -m tests.kill_campaign --count 50 --modes all --parallel 3
+
+Each round presses at a random moment while orders are live and in flight, then arms, quotes again and goes on. A round
+fails when a bound is broken, when an order is seen after zero was verified, or when something is not as it must be
+afterwards. Half of the boxes run a restless quoter, which always has orders in flight. Exit 1 if any round failed.
+"""
+
+import argparse
+import json
+import random
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from decimal import Decimal
+from pathlib import Path
+
+import msgspec
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from stack import BLOCK, FREEZE, KILL, RESTLESS, THAW, OrderWatch, Press, Stack, latch_file  # noqa: E402
+
+MODES = ("healthy", "frozen", "killed", "blocked", "silent")
+"""The quoter when the button is pressed; `silent`: it is frozen and nobody presses anything."""
+FIRST_ZERO_MS = 250.0
+VERIFIED_MS = 3000.0
+SILENT_ZERO_MS = 1500.0
+"""Bounds, each plus two round trips."""
+
+
+class Round(msgspec.Struct):
+    """What one round showed; milliseconds from the press (silent: from SIGSTOP) by the clock of an onlooker."""
+
+    mode: str
+    by: str
+    restless: bool
+    live: int
+    """Orders at the server when it began."""
+    first_zero_ms: float = 0.0
+    last_live_ms: float = 0.0
+    """When the server was last seen with an order: after it zero was final."""
+    verified_ms: float = 0.0
+    accepted_ms: float = 0.0
+    guardian_ms: float = 0.0
+    """The guardian's own figure for press to verified zero."""
+    look_gap_ms: float = 0.0
+    """The longest time for which the onlooker did not see."""
+    back_s: float = 0.0
+    """From arming (silent: from SIGCONT) to quoting again."""
+    watched_s: float = 0.0
+    """How long the server was watched after zero was verified."""
+    failures: list[str] = msgspec.field(default_factory=list)
+
+    def check(self, holds: bool, claim: str) -> None:
+        """Note a claim that does not hold."""
+        if not holds:
+            self.failures.append(claim)
+
+
+def kill_round(
+    stack: Stack, mode: str, chance: random.Random, *, by_command: bool = False, linger_s: float = 0.3
+) -> Round:
+    """Return one press in `mode`, from quoting to quoting again."""
+    stack.wait_quoting()
+    quoter = stack.quoter
+    with OrderWatch(stack.port) as watch:
+        time.sleep(chance.uniform(0.05, 1.05))
+        _disturb(stack, mode, chance)
+        now = Round(mode, "command" if by_command else "message", False, len(watch.samples[-1][1]))
+        press = stack.press_by_command() if by_command else stack.press()
+        time.sleep(linger_s)
+        _judge(now, stack, watch, press)
+        now.watched_s = (watch.samples[-1][0] - press.verified) / 1e9
+    status = stack.status()
+    now.check(status["latch"] == "latched" and status["verified_zero"], f"latched and verified, not {status}")
+    now.check(latch_file(stack) == "latched", "latch.json says latched")
+    if mode == "healthy":
+        now.check(quoter.runs, "a healthy quoter obeys and lives")
+    else:
+        now.check(quoter.wait(5) == -KILL, "the quoter was ended by SIGKILL")
+    if by_command:
+        refused = stack.mmpi("run")
+        now.check(refused.returncode == 3 and "mmpi arm" in refused.stderr, f"run is refused, not {refused}")
+    began = time.monotonic()
+    stack.arm()
+    if not quoter.runs:
+        stack.start_quoter(blockable=mode == "blocked")
+    stack.wait_quoting()
+    now.back_s = time.monotonic() - began
+    return now
+
+
+def silent_round(stack: Stack, chance: random.Random) -> Round:
+    """Return one freeze without any press, from quoting to quoting again by itself."""
+    stack.wait_quoting()
+    with OrderWatch(stack.port) as watch:
+        time.sleep(chance.uniform(0.05, 1.05))
+        now = Round("silent", "heartbeat", False, len(watch.samples[-1][1]))
+        frozen = stack.quoter.send(FREEZE)
+        stack.wait(lambda: stack.status()["state"] == "paused", 3, "a pause")
+        time.sleep(chance.uniform(0.3, 4.0))
+        thawed = stack.quoter.send(THAW)
+        stack.wait(lambda: stack.status()["state"] == "run", 10, "the end of the pause")
+        resumed = time.monotonic_ns()
+        stack.wait_quoting()
+        now.back_s = (time.monotonic_ns() - thawed) / 1e9
+        time.sleep(0.3)
+    now.first_zero_ms = _ms(watch.first_zero(frozen), frozen)
+    seen = [at for at, ids in watch.samples if ids and frozen <= at < thawed]
+    now.last_live_ms = _ms(seen[-1], frozen)
+    bound = SILENT_ZERO_MS + stack.round_trips_ms
+    now.check(0 < now.first_zero_ms <= bound, f"zero within {bound:g} ms")
+    now.check(now.last_live_ms <= bound, f"nothing live after {bound:g} ms")
+    now.check(not any(ids for at, ids in watch.samples if thawed <= at < resumed - 20_000_000), "no order while paused")
+    now.check(stack.status()["latch"] == "armed", "a silence pauses, it does not latch")
+    now.check(not watch.excess, f"one order a level, not {watch.excess}")
+    now.look_gap_ms = watch.widest_gap_ms(frozen, frozen + round(bound * 1e6))
+    _settled(now, stack)
+    return now
+
+
+def _disturb(stack: Stack, mode: str, chance: random.Random) -> None:
+    """Bring the quoter into the state in which the button is pressed."""
+    if mode == "frozen":
+        stack.quoter.send(FREEZE)
+        time.sleep(chance.uniform(0.0, 0.3))
+    elif mode == "killed":
+        stack.quoter.send(KILL)
+        time.sleep(chance.uniform(0.0, 0.02))
+    elif mode == "blocked":
+        stack.quoter.send(BLOCK)
+        stack.wait(lambda: _beat_age_ms(stack) > 250, 3, "the loop to be blocked")
+
+
+def _beat_age_ms(stack: Stack) -> float:
+    board = stack.board()
+    return (time.monotonic_ns() - board.beat_ns) / 1e6 if board is not None else 0.0
+
+
+def _judge(now: Round, stack: Stack, watch: OrderWatch, press: Press) -> None:
+    now.first_zero_ms = _ms(watch.first_zero(press.sent), press.sent)
+    now.last_live_ms = _ms(watch.last_live(press.sent), press.sent)
+    now.verified_ms = _ms(press.verified, press.sent)
+    now.accepted_ms = _ms(press.accepted, press.sent)
+    now.guardian_ms = press.answer["verified_ms"]
+    now.look_gap_ms = watch.widest_gap_ms(press.sent, press.verified)
+    zero, verified = FIRST_ZERO_MS + stack.round_trips_ms, VERIFIED_MS + stack.round_trips_ms
+    now.check(0 < now.first_zero_ms <= zero, f"first zero within {zero:g} ms")
+    now.check(press.answer.get("verified") is True, f"verified, not {press.answer}")
+    now.check(0 < now.verified_ms <= verified, f"verified within {verified:g} ms")
+    now.check(watch.last_live(press.verified) == 0, "no order after zero was verified")
+    now.check(not watch.excess, f"one order a level, not {watch.excess}")
+
+
+def _settled(now: Round, stack: Stack) -> None:
+    """Note what quoter and venue do not agree on once nothing is in flight."""
+    odd = stack.summary()
+    now.check(odd["invariant_violations"] == 0, "the P&L identity holds")
+    for name in ("illegal_reports", "overfilled"):
+        now.check(odd["anomalies"][name] == 0, f"{name}: {odd['anomalies'][name]}")
+    try:
+        stack.wait(lambda: same_position(stack), 5, "the venue's position")
+    except AssertionError:
+        now.failures.append(f"position as the venue says: {stack.venue_positions()}, not {stack.summary()}")
+
+
+def same_position(stack: Stack) -> bool:
+    """Return True if the quoter's positions are those of the server's clearinghouseState."""
+    venue = stack.venue_positions()
+    ours = stack.summary()["instruments"]
+    return all(Decimal(each["position"]) == Decimal(venue.get(name, "0")) for name, each in ours.items())
+
+
+def replays(stack: Stack) -> list[str]:
+    """Return what is wrong with the journal of all runs of the box's quoters: [] if it verifies and replays."""
+    done = [stack.mmpi("journal", "verify"), stack.mmpi("replay", "--verify", timeout=300)]
+    return [f"{each.args[3:]}: exit {each.returncode}: {each.stderr}" for each in done if each.returncode]
+
+
+def _ms(at: int, since: int) -> float:
+    return (at - since) / 1e6 if at else 0.0
+
+
+# The campaign ---------------------------------------------------------------------------------------------------------
+
+
+class Share(msgspec.Struct, frozen=True):
+    """The rounds that one box runs."""
+
+    mode: str
+    count: int
+    seed: int
+    restless: bool
+    latency_ms: float
+
+
+class Shown(msgspec.Struct):
+    """What one box showed: its rounds, and what was wrong with the whole."""
+
+    rounds: list[Round]
+    failures: list[str]
+
+
+def run_share(share: Share) -> Shown:
+    """Return the rounds of one box; what ends them early is a failure."""
+    chance = random.Random(share.seed)
+    shown = Shown([], [])
+    with tempfile.TemporaryDirectory(prefix="mmpi-kill-") as folder:
+        more = RESTLESS if share.restless else {}
+        with Stack(Path(folder), latency_ms=share.latency_ms, more=more) as stack:
+            try:
+                stack.start(blockable=share.mode == "blocked")
+                for number in range(share.count):
+                    shown.rounds.append(_round(stack, share, chance, number))
+                stack.quoter.send(15)
+                code = stack.quoter.wait(10)
+                if code or stack.orders():
+                    shown.failures.append(f"SIGTERM: exit {code}, {len(stack.orders())} orders left")
+                shown.failures += replays(stack)
+            except Exception as error:
+                shown.failures.append(f"{type(error).__name__}: {error}"[:8000])
+    return shown
+
+
+def _round(stack: Stack, share: Share, chance: random.Random, number: int) -> Round:
+    if share.mode == "silent":
+        now = silent_round(stack, chance)
+    else:
+        # Every third press by `mmpi kill`; every fifth round looks for three more seconds.
+        linger_s = 3.0 if number % 5 == 2 else 0.3
+        now = kill_round(stack, share.mode, chance, by_command=number % 3 == 1, linger_s=linger_s)
+    now.restless = share.restless
+    return now
+
+
+def shares(count: int, modes: Sequence[str], boxes: int, seed: int, latency_ms: float) -> Iterator[Share]:
+    """Return the rounds of each mode in shares for `boxes` boxes."""
+    for mode in modes:
+        for box in range(boxes):
+            part = count // boxes + (box < count % boxes)
+            if part:
+                number = seed * 1000 + 10 * MODES.index(mode) + box
+                yield Share(mode, part, number, box % 2 == 1, latency_ms)
+
+
+FIGURES: dict[str, Callable[[Round], float]] = {
+    "first zero": lambda each: each.first_zero_ms,
+    "last live": lambda each: each.last_live_ms,
+    "verified": lambda each: each.verified_ms,
+    "guardian": lambda each: each.guardian_ms,
+    "look gap": lambda each: each.look_gap_ms,
+    "back (s)": lambda each: each.back_s,
+}
+
+
+def table(rounds: Sequence[Round]) -> str:
+    """Return p50, p99 and max of every figure, by mode and way of pressing; milliseconds."""
+    lines = [f"{'mode':<9}{'by':<11}{'rounds':>7}{'failed':>7}  " + "".join(f"{name:^21}" for name in FIGURES)]
+    lines.append(" " * 36 + f"{'p50':>7}{'p99':>7}{'max':>7}" * len(FIGURES))
+    for mode, by in sorted({(each.mode, each.by) for each in rounds}, key=lambda key: (MODES.index(key[0]), key[1])):
+        chosen = [each for each in rounds if (each.mode, each.by) == (mode, by)]
+        failed = sum(bool(each.failures) for each in chosen)
+        cells = ""
+        for figure in FIGURES.values():
+            values = sorted(figure(each) for each in chosen)
+            digits = 1 if figure is FIGURES["back (s)"] else 0
+            last = len(values) - 1
+            cells += "".join(f"{values[at]:>7.{digits}f}" for at in (last // 2, -(-last * 99 // 100), last))
+        lines.append(f"{mode:<9}{by:<11}{len(chosen):>7}{failed:>7}  {cells}")
+    return "\n".join(lines)
+
+
+def main() -> int:
+    """Return 0 if no round failed."""
+    args = _arguments()
+    modes = MODES if args.modes == "all" else tuple(args.modes.split(","))
+    work = list(shares(args.count, modes, args.parallel, args.seed, args.latency_ms))
+    shown: list[Shown] = []
+    with ProcessPoolExecutor(args.parallel) as pool:
+        for done in as_completed([pool.submit(run_share, share) for share in work]):
+            shown.append(done.result())
+            count = sum(len(each.rounds) for each in shown)
+            print(f"{count} of {args.count * len(modes)} rounds", file=sys.stderr, flush=True)
+    rounds = [each for box in shown for each in box.rounds]
+    failures = [failure for box in shown for failure in box.failures]
+    failures += [f"{each.mode} by {each.by}: {', '.join(each.failures)}: {each}" for each in rounds if each.failures]
+    print(table(rounds), file=sys.stderr if args.json else sys.stdout, flush=True)
+    for failure in failures:
+        print(failure, file=sys.stderr)
+    whole = len(rounds) == args.count * len(modes)
+    if args.json:
+        print(json.dumps({"rounds": msgspec.to_builtins(rounds), "failures": failures, "complete": whole}))
+    return 0 if whole and not failures else 1
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.kill_campaign", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--count", type=int, default=50, help="rounds of each mode (default 50)")
+    parser.add_argument("--modes", default="all", help=f"all, or some of {','.join(MODES)}")
+    parser.add_argument("--parallel", type=int, default=3, help="boxes at a time (default 3)")
+    parser.add_argument("--seed", type=int, default=1, help="of the random moments")
+    parser.add_argument("--latency-ms", type=float, default=80.0, help="the server's round trip (default 80)")
+    parser.add_argument("--json", action="store_true", help="every round, as one JSON object on stdout")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,356 @@
+"""Stack: the real processes of a practice box (server, guardian, quoter) in a folder of their own, and what one sees.
+
+Every process is started here and ended here, by its own handle. Times are monotonic nanoseconds, as the daemons use.
+"""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from mmpi.commands.client import call
+from mmpi.practice.keys import make_keys
+from mmpi.runtime.board import StatusBoard
+
+ROOT = Path(__file__).resolve().parents[1]
+CONFIG = ROOT / "docs" / "examples" / "practice.toml"
+MMPI = (sys.executable, "-m", "mmpi")
+BLOCKABLE = (sys.executable, str(ROOT / "tests" / "blockable_quoter.py"))
+LEVELS = {"BTC": 3, "ETH": 2}
+"""Of the example's ladders, a side."""
+QUOTES = 2 * sum(LEVELS.values())
+RESTLESS = {
+    "MMPI_INSTRUMENTS__BTC__LAYERED__UPDATE_INTERVAL_S": "0.1",
+    "MMPI_INSTRUMENTS__BTC__LAYERED__TOLERANCE_PERCENT": "0",
+    "MMPI_INSTRUMENTS__ETH__LAYERED__UPDATE_INTERVAL_S": "0.1",
+    "MMPI_INSTRUMENTS__ETH__LAYERED__TOLERANCE_PERCENT": "0",
+    "MMPI_RISK__ORDERS_PER_S": "100",
+    "MMPI_RISK__ORDER_BURST": "200",
+}
+"""A quoter that always has orders in flight."""
+
+
+class Press(msgspec.Struct, frozen=True):
+    """One press of the button: when it was sent, when it was accepted, when zero was verified, and the last answer."""
+
+    sent: int
+    accepted: int
+    verified: int
+    answer: dict[str, Any]
+
+
+class OrderWatch:
+    """Asks the server for its live orders every few milliseconds until closed; `samples` are (time, ids)."""
+
+    excess = ""
+    """The first ladder side that was seen with more orders than it has levels."""
+
+    def __init__(self, port: int, pause_s: float = 0.004) -> None:
+        self.samples: list[tuple[int, frozenset[str]]] = []
+        self._line = HttpLine(port)
+        self._pause_s = pause_s
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def __enter__(self) -> "OrderWatch":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+        self._line.close()
+
+    def _run(self) -> None:
+        while not self._ended.wait(self._pause_s):
+            orders = self._line.get("/control/orders")
+            self.samples.append((time.monotonic_ns(), frozenset(order["cloid"] for order in orders)))
+            sides = Counter((order["coin"], order["side"]) for order in orders)
+            crowded = [f"{side}: {count}" for side, count in sides.items() if count > LEVELS[side[0]]]
+            self.excess = self.excess or ", ".join(crowded)
+
+    def first_zero(self, since: int) -> int:
+        """Return when the server was first seen without an order; 0 = never."""
+        return next((at for at, ids in self.samples if at >= since and not ids), 0)
+
+    def last_live(self, since: int) -> int:
+        """Return when the server was last seen with an order; 0 = never."""
+        return max((at for at, ids in self.samples if at >= since and ids), default=0)
+
+    def widest_gap_ms(self, since: int, until: int) -> float:
+        """Return the longest time between two looks: what the machine's load hides from us."""
+        times = [at for at, _ in self.samples if since <= at <= until]
+        return max((b - a for a, b in zip(times, times[1:], strict=False)), default=0) / 1e6
+
+
+class HttpLine:
+    """One kept-alive HTTP connection to the practice server."""
+
+    def __init__(self, port: int) -> None:
+        self._socket = socket.create_connection(("127.0.0.1", port), timeout=5)
+        self._file = self._socket.makefile("rb")
+
+    def get(self, path: str) -> Any:
+        """Return the JSON at a path."""
+        return self._ask(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+
+    def post(self, path: str, body: dict[str, Any]) -> Any:
+        """Return the JSON that answers a body."""
+        data = json.dumps(body).encode()
+        head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        return self._ask(f"{head}Content-Length: {len(data)}\r\n\r\n".encode() + data)
+
+    def close(self) -> None:
+        """Hang up."""
+        self._file.close()
+        self._socket.close()
+
+    def _ask(self, request: bytes) -> Any:
+        self._socket.sendall(request)
+        status = self._file.readline()
+        if b" 200 " not in status:
+            raise ConnectionError(f"the practice server answered {status!r}")
+        length = 0
+        while (line := self._file.readline().strip()) != b"":
+            name, _, value = line.partition(b":")
+            if name.lower() == b"content-length":
+                length = int(value)
+        return json.loads(self._file.read(length))
+
+
+class Process:
+    """One child with its output in a file."""
+
+    def __init__(self, name: str, command: tuple[str, ...], folder: Path, env: Mapping[str, str]) -> None:
+        self.log = folder / f"{name}.log"
+        self.begin = self.log.stat().st_size if self.log.exists() else 0
+        self.started = time.monotonic_ns()
+        with self.log.open("ab") as log:
+            self.child = subprocess.Popen(command, env=dict(env), cwd=ROOT, stdout=log, stderr=log)
+
+    @property
+    def pid(self) -> int:
+        """Return the process id."""
+        return self.child.pid
+
+    @property
+    def runs(self) -> bool:
+        """Return True until it has ended."""
+        return self.child.poll() is None
+
+    def send(self, number: int) -> int:
+        """Send a signal; return when."""
+        at = time.monotonic_ns()
+        self.child.send_signal(number)
+        return at
+
+    def wait(self, timeout: float) -> int:
+        """Return the exit code."""
+        return self.child.wait(timeout)
+
+    def end(self) -> None:
+        """End it, whatever state it is in."""
+        if self.runs:
+            self.child.kill()
+            self.child.wait(10)
+
+    def said(self) -> str:
+        """Return what this process has written so far."""
+        with self.log.open("rb") as log:
+            log.seek(self.begin)
+            return log.read().decode("utf-8", "replace")
+
+
+class Stack:
+    """A practice box. Use as a context manager; `start` brings it to quoting."""
+
+    def __init__(self, folder: Path, *, latency_ms: float = 80.0, more: Mapping[str, str] | None = None) -> None:
+        self.folder, self.latency_ms = folder, latency_ms
+        self.round_trips_ms = 2 * latency_ms
+        self.state, self.runtime, self.secrets = folder / "state", folder / "run", folder / "keys"
+        self.port = 0
+        self.server: Process
+        self.guardian: Process
+        self.quoter: Process
+        self._processes: list[Process] = []
+        self.account = make_keys(self.secrets, folder / "registry.json").account
+        self._more = dict(more or {})
+
+    def __enter__(self) -> "Stack":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for process in self._processes:
+            process.end()
+
+    @property
+    def env(self) -> dict[str, str]:
+        """Return the environment of every process of this box."""
+        kept = {key: value for key, value in os.environ.items() if not key.startswith("MMPI_")}
+        return kept | self._more | {
+            "MMPI_CONFIG": str(CONFIG),
+            "MMPI_PATHS__STATE_DIR": str(self.state),
+            "MMPI_PATHS__RUNTIME_DIR": str(self.runtime),
+            "MMPI_SECRETS__DIR": str(self.secrets),
+            "MMPI_VENUE__URL": f"http://127.0.0.1:{self.port}",
+            "PYTHONUNBUFFERED": "1",
+        }
+
+    # Processes ----------------------------------------------------------------------------------------------------
+
+    def start(self, *, blockable: bool = False) -> None:
+        """Start everything and wait until it quotes."""
+        self.start_server()
+        self.start_guardian()
+        self.arm()
+        self.start_quoter(blockable=blockable)
+        self.wait_quoting()
+
+    def start_server(self) -> None:
+        """Start the practice server, on the port it had before if it had one."""
+        more = ("--latency-ms", str(self.latency_ms), "--secrets", str(self.secrets), "--port", str(self.port))
+        self.server = self._start("server", (*MMPI, "practice", "hyperliquid", *more))
+        self.wait(lambda: "listening on" in self.server.said(), 10, "the server to listen")
+        found = re.search(r"listening on http://127\.0\.0\.1:(\d+)", self.server.said())
+        assert found is not None
+        self.port = int(found[1])
+
+    def start_guardian(self) -> None:
+        """Start the guardian and wait until its session with the venue is up."""
+        self.guardian = self._start("guardian", (*MMPI, "guardian"))
+        self.wait(lambda: "listening on" in self.guardian.said(), 15, "the guardian to listen")
+        self.wait(lambda: self.status()["venue_session"], 10, "the guardian's venue session")
+
+    def start_quoter(self, *, blockable: bool = False) -> Process:
+        """Start a quoter."""
+        self.quoter = self._start("quoter", (*(BLOCKABLE if blockable else MMPI), "run"))
+        return self.quoter
+
+    def mmpi(self, *words: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+        """Run a command to its end."""
+        command = (*MMPI, *words)
+        return subprocess.run(
+            command, env=self.env, cwd=ROOT, capture_output=True, text=True, timeout=timeout, check=False
+        )
+
+    def _start(self, name: str, command: tuple[str, ...]) -> Process:
+        process = Process(name, command, self.folder, self.env)
+        self._processes.append(process)
+        return process
+
+    # Conversations ------------------------------------------------------------------------------------------------
+
+    def ask(self, command: str, timeout: float = 20.0, **more: str) -> dict[str, Any]:
+        """Return the guardian's final answer."""
+        answers = list(call(self.runtime / "guardian.sock", {"cmd": command, "by": "test", **more}, timeout))
+        return answers[-1]
+
+    def press(self, reason: str = "test") -> Press:
+        """Press the button by a message of our own, and wait until zero is verified."""
+        sent = time.monotonic_ns()
+        request = {"cmd": "press", "by": "test", "reason": reason}
+        answers = [(time.monotonic_ns(), each) for each in call(self.runtime / "guardian.sock", request, 30)]
+        return Press(sent, answers[0][0], answers[-1][0], answers[-1][1])
+
+    def press_by_command(self, reason: str = "test") -> Press:
+        """Press the button by `mmpi kill`; `sent` is before the command's interpreter starts."""
+        sent = time.monotonic_ns()
+        done = self.mmpi("kill", "--json", "--reason", reason)
+        assert done.returncode == 0, done.stderr
+        return Press(sent, 0, time.monotonic_ns(), json.loads(done.stdout))
+
+    def arm(self) -> None:
+        """Arm, by a message of our own."""
+        answer = self.ask("arm")
+        assert answer.get("armed"), answer
+
+    def status(self) -> dict[str, Any]:
+        """Return the guardian's status."""
+        return self.ask("status", 5.0)
+
+    def summary(self) -> dict[str, Any]:
+        """Return what the quoter shows; {} before it shows anything."""
+        board = self.board()
+        text = board.read() if board is not None and board.pid == self.quoter.pid else None
+        return json.loads(text) if text else {}
+
+    def board(self) -> StatusBoard | None:
+        """Return the quoter's board."""
+        return StatusBoard.open(self.runtime / "status")
+
+    def orders(self) -> list[dict[str, Any]]:
+        """Return the server's live orders."""
+        line = HttpLine(self.port)
+        try:
+            orders: list[dict[str, Any]] = line.get("/control/orders")
+            return orders
+        finally:
+            line.close()
+
+    def venue_positions(self) -> dict[str, str]:
+        """Return the account's positions by the server's clearinghouseState."""
+        line = HttpLine(self.port)
+        try:
+            state = line.post("/info", {"type": "clearinghouseState", "user": self.account})
+        finally:
+            line.close()
+        return {each["position"]["coin"]: each["position"]["szi"] for each in state["assetPositions"]}
+
+    # Waiting ------------------------------------------------------------------------------------------------------
+
+    def wait(self, true: Callable[[], Any], timeout: float, what: str) -> float:
+        """Wait until it is true; return how many seconds that took, AssertionError with all that is known if never."""
+        began = time.monotonic()
+        while True:
+            try:
+                if true():
+                    return time.monotonic() - began
+            except OSError:
+                pass
+            if time.monotonic() - began > timeout:
+                raise AssertionError(f"waited {timeout:g} s for {what}\n{self.picture()}")
+            time.sleep(0.01)
+
+    def wait_quoting(self, timeout: float = 20.0) -> float:
+        """Wait until the quoter quotes and most of the ladder is live at the server."""
+        return self.wait(
+            lambda: self.summary().get("state") == "quoting" and len(self.orders()) >= QUOTES // 2,
+            timeout,
+            "quotes",
+        )
+
+    def picture(self) -> str:
+        """Return what a person would look at after a failure."""
+        parts = []
+        for name, ask in (("guardian", self.status), ("quoter", self.summary), ("orders", self.orders)):
+            try:
+                parts.append(f"{name}: {ask()}"[:3000])
+            except Exception as error:
+                parts.append(f"{name}: {error!r}")
+        parts += [f"{process.log.name}: {process.said()[-1500:]}" for process in self._processes[-3:]]
+        return "\n".join(parts)
+
+
+def latch_file(stack: Stack) -> str:
+    """Return the state in latch.json."""
+    return str(json.loads((stack.state / "latch.json").read_bytes())["state"])
+
+
+def rss_mb(pid: int) -> float:
+    """Return a process's resident memory in MB (10^6 bytes)."""
+    pages = int(Path(f"/proc/{pid}/statm").read_bytes().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+FREEZE, THAW, KILL, BLOCK = signal.SIGSTOP, signal.SIGCONT, signal.SIGKILL, signal.SIGUSR1
