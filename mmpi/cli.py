@@ -108,7 +108,8 @@ def _backtest(command: argparse.ArgumentParser) -> None:
     command.add_argument("--instrument", default="", help="the symbol, where the data's name does not tell")
     command.add_argument("--tick", default="", help="price increment, for an instrument that is not in the table")
     command.add_argument("--lot", default="", help="size increment")
-    command.add_argument("--journal", type=Path, metavar="PATH", help="write the journal into this new or empty folder")
+    where = "write the journal into a new or empty folder, or a new file *.mmj"
+    command.add_argument("--journal", type=Path, metavar="PATH", help=where)
     command.add_argument("--seconds", type=positive, default=600.0, help="length of the generated market (default 600)")
     command.add_argument("--seed", type=int, default=7, help="of the generated market")
 

@@ -1,4 +1,4 @@
-"""Builders of instruments, books, reports and engines, and two ways to shake an engine: wild events, a careless venue."""
+"""Builders of books, reports and engines, and two ways to shake an engine: wild events, a careless venue."""
 
 from __future__ import annotations
 

@@ -88,7 +88,7 @@ def kill_round(
     began = time.monotonic()
     stack.arm()
     if not quoter.runs:
-        stack.start_quoter(blockable=mode == "blocked")
+        stack.start_quoter()
     stack.wait_quoting()
     now.back_s = time.monotonic() - began
     return now
@@ -211,9 +211,10 @@ def run_share(share: Share) -> Shown:
     shown = Shown([], [])
     with tempfile.TemporaryDirectory(prefix="mmpi-kill-") as folder:
         more = RESTLESS if share.restless else {}
-        with Stack(Path(folder), latency_ms=share.latency_ms, more=more) as stack:
+        blockable = share.mode == "blocked"
+        with Stack(Path(folder), latency_ms=share.latency_ms, more=more, blockable=blockable) as stack:
             try:
-                stack.start(blockable=share.mode == "blocked")
+                stack.start()
                 for number in range(share.count):
                     shown.rounds.append(_round(stack, share, chance, number))
                 stack.quoter.send(15)

@@ -175,8 +175,10 @@ class Process:
 class Stack:
     """A practice box. Use as a context manager; `start` brings it to quoting."""
 
-    def __init__(self, folder: Path, *, latency_ms: float = 80.0, more: Mapping[str, str] | None = None) -> None:
-        self.folder, self.latency_ms = folder, latency_ms
+    def __init__(
+        self, folder: Path, *, latency_ms: float = 80.0, more: Mapping[str, str] | None = None, blockable: bool = False
+    ) -> None:
+        self.folder, self.latency_ms, self.blockable = folder, latency_ms, blockable
         self.round_trips_ms = 2 * latency_ms
         self.state, self.runtime, self.secrets = folder / "state", folder / "run", folder / "keys"
         self.port = 0
@@ -209,12 +211,12 @@ class Stack:
 
     # Processes ----------------------------------------------------------------------------------------------------
 
-    def start(self, *, blockable: bool = False) -> None:
+    def start(self) -> None:
         """Start everything and wait until it quotes."""
         self.start_server()
         self.start_guardian()
         self.arm()
-        self.start_quoter(blockable=blockable)
+        self.start_quoter()
         self.wait_quoting()
 
     def start_server(self) -> None:
@@ -232,9 +234,10 @@ class Stack:
         self.wait(lambda: "listening on" in self.guardian.said(), 15, "the guardian to listen")
         self.wait(lambda: self.status()["venue_session"], 10, "the guardian's venue session")
 
-    def start_quoter(self, *, blockable: bool = False) -> Process:
-        """Start a quoter."""
-        self.quoter = self._start("quoter", (*(BLOCKABLE if blockable else MMPI), "run"))
+    def start_quoter(self, *, blockable: bool | None = None) -> Process:
+        """Start a quoter, as the box has it or as asked."""
+        wanted = self.blockable if blockable is None else blockable
+        self.quoter = self._start("quoter", (*(BLOCKABLE if wanted else MMPI), "run"))
         return self.quoter
 
     def mmpi(self, *words: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:

@@ -186,13 +186,14 @@ def test_a_dead_guardian_is_a_failure(tmp_path: Path, environ: dict[str, str]) -
 
 @pytest.mark.slow
 def test_bad_configuration_is_told(tmp_path: Path, environ: dict[str, str]) -> None:
-    """A configuration that is wrong ends the demo with exit 2 and the line that names the key."""
+    """A configuration that is wrong ends the demo with exit 2 and the line that names the key; no folder is kept."""
     config = tmp_path / "my.toml"
     config.write_text("[risk]\nmax_ordr = 3\n")
     command = [*DEMO, "--config", str(config), "--seconds", "1"]
     done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 2
     assert "risk.max_ordr" in done.stderr
+    assert list(tmp_path.iterdir()) == [config]
 
 
 @contextlib.contextmanager

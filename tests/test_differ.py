@@ -1,5 +1,7 @@
 """Differ: from any working orders to any ladder, without a crossing, without losing a place in the queue."""
 
+import random
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -133,7 +135,7 @@ def test_a_crossed_ladder_is_never_placed_whole() -> None:
 prices = st.integers(80, 120)
 statuses = st.sampled_from([S.NEW, S.NEW, S.PARTIALLY_FILLED, S.UNKNOWN, S.PENDING_NEW, S.PENDING_CANCEL])
 tolerances = st.sampled_from(
-    [EXACT, Tolerance(ticks=2, offset_fraction=0.0, size_fraction=0.3), Tolerance(0, offset_fraction=0.2, size_fraction=0)]
+    [EXACT, Tolerance(2, offset_fraction=0.0, size_fraction=0.3), Tolerance(0, offset_fraction=0.2, size_fraction=0.0)]
 )
 
 
@@ -184,7 +186,7 @@ def check(plan: Plan, orders: list[Order], wanted: Quote) -> None:
 @settings(max_examples=200)
 @given(working_sets(), st.lists(ladders(), min_size=1, max_size=3), tolerances, st.randoms(use_true_random=False))
 def test_plans_lead_to_the_ladder_without_ever_crossing(
-    orders: list[Order], moving: list[Quote], tolerance: Tolerance, chance: st.DataObject
+    orders: list[Order], moving: list[Quote], tolerance: Tolerance, chance: random.Random
 ) -> None:
     """Applied until nothing is deferred, plans reach the last ladder; no two own orders are ever crossed on the way."""
     for round_ in range(200):
@@ -205,8 +207,8 @@ def test_plans_lead_to_the_ladder_without_ever_crossing(
             break
         for each in waiting:
             # The venue answers some, in any order; an order in doubt turns out to live or to be gone.
-            if chance.random() < 0.6:  # type: ignore[attr-defined]
-                gone = each.status is S.PENDING_CANCEL or (each.status is S.UNKNOWN and chance.random() < 0.5)  # type: ignore[attr-defined]
+            if chance.random() < 0.6:
+                gone = each.status is S.PENDING_CANCEL or (each.status is S.UNKNOWN and chance.random() < 0.5)
                 each.status = S.CANCELED if gone else S.NEW
         orders = [each for each in orders if each.status is not S.CANCELED]
     else:

@@ -21,7 +21,7 @@ from mmpi.engine import Engine
 from mmpi.errors import ConfigError
 from mmpi.events import MarketEvent
 from mmpi.instrument import SECOND, Instrument, Nanos
-from mmpi.journal.writer import JournalWriter
+from mmpi.journal.writer import SUFFIX, JournalWriter, segment_paths
 from mmpi.ports import Sink
 from mmpi.research.backtest import Backtest
 from mmpi.research.dataset import Dataset, instrument_for, open_dataset
@@ -53,6 +53,8 @@ def run(args: argparse.Namespace) -> int:
     elapsed = time.monotonic() - started
     if isinstance(sink, JournalWriter):
         sink.close()
+        if args.journal.suffix == SUFFIX:
+            _join(args.journal)
     summary = summarise(
         engine, mode="backtest", venue="sim", latency=Latency(0.0, 0.0, 0), deadman="UNSUPPORTED", latch=_latch(engine)
     )
@@ -86,18 +88,31 @@ def _quoting(settings: Settings, names: tuple[str, ...]) -> Settings:
     return msgspec.structs.replace(settings, instruments=chosen)
 
 
-def _sink(folder: Path | None, engine: Engine, digest: str) -> Sink:
-    if folder is None:
+def _sink(path: Path | None, engine: Engine, digest: str) -> Sink:
+    if path is None:
         return NoJournal()
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ConfigError(f"--journal {folder}: is not an empty folder; allowed: a new or empty one")
+    single = path.suffix == SUFFIX
+    if path.exists() and (single or not path.is_dir() or any(path.iterdir())):
+        raise ConfigError(f"--journal {path}: exists; allowed: a new or empty folder, or a new file *{SUFFIX}")
     return JournalWriter(
-        folder,
-        segment_bytes=SEGMENT_BYTES,
+        _parts(path) if single else path,
+        segment_bytes=sys.maxsize if single else SEGMENT_BYTES,
         max_bytes=None,
         checkpoint=lambda: checkpoint(engine, digest),
         buffered=True,
     )
+
+
+def _parts(path: Path) -> Path:
+    """Return the folder in which a single-file journal is written before it takes its name."""
+    return path.with_name(f".{path.name}.parts")
+
+
+def _join(path: Path) -> None:
+    folder = _parts(path)
+    (segment,) = segment_paths(folder)
+    segment.rename(path)
+    folder.rmdir()
 
 
 def _latch(engine: Engine) -> str:

@@ -23,7 +23,7 @@ import msgspec
 
 from mmpi.commands.demo_box import COMMAND_S, Box
 from mmpi.commands.demo_words import Frame, account, line, told
-from mmpi.errors import RemoteError
+from mmpi.errors import ConfigError, MmpiError, RemoteError
 from mmpi.runtime import ipc
 
 FRAME_S: Final = 0.25
@@ -42,6 +42,9 @@ def run(args: argparse.Namespace) -> int:
         code = asyncio.run(_Demo(args, Box(folder, args.config, args.seed, args.latency_ms)).run())
         keep = code not in (0, INTERRUPTED)
         return code
+    except MmpiError as error:
+        keep = error.exit_code != ConfigError.exit_code
+        raise
     finally:
         if keep:
             print(f"mmpi demo: everything is kept in {folder}", file=sys.stderr)

@@ -49,6 +49,9 @@ class Layered:
         else:
             notional = float(positive_decimal(config.notional, f"instrument {instrument.name}: layered.notional"))
             self.notional_ticks = notional * instrument.ticks_per_quote * instrument.lots_per_base
+        self._inputs: tuple[float, float, Lots, Ticks, Ticks] = (0.0, 0.0, 0, 0, 0)
+        self._quote = Quote(fair=0.0, bids=(), asks=())
+        """The ladder of `_inputs`."""
 
     def quote(self, view: MarketView) -> Quote:
         """Return the ladder around the reference price; both sides empty where the size is below one lot."""
@@ -61,12 +64,14 @@ class Layered:
         if config.volatility_multiple > 0.0:
             drift = view.volatility * math.sqrt(config.update_interval_s)
             half_spread = max(half_spread, config.volatility_multiple * drift)
-        step = fair * config.step_percent / 100.0
-        return Quote(
-            fair=fair,
-            bids=self._side(BUY, fair, half_spread, step, size, view.best_ask),
-            asks=self._side(SELL, fair, half_spread, step, size, view.best_bid),
-        )
+        # Order reports and timers ask again while the book stands still: the same ladder then.
+        inputs = (fair, half_spread, size, view.best_bid, view.best_ask)
+        if inputs != self._inputs:
+            step = fair * config.step_percent / 100.0
+            bids = self._side(BUY, fair, half_spread, step, size, view.best_ask)
+            asks = self._side(SELL, fair, half_spread, step, size, view.best_bid)
+            self._inputs, self._quote = inputs, Quote(fair=fair, bids=bids, asks=asks)
+        return self._quote
 
     def _side(
         self, side: Side, fair: float, half_spread: float, step: float, size: Lots, opposite: Ticks

@@ -108,7 +108,7 @@ def find_set(data: str | Path) -> SetFiles:
     if path.is_dir():
         raise ConfigError(f"{path} is a folder; name one set in it.{_near(path)}")
     prefix = _without_suffix(path)
-    places = [prefix] if prefix.name != str(prefix) else [prefix, MARKET / prefix]
+    places = [prefix] if prefix.is_absolute() else [prefix, MARKET / prefix, MARKET.parent / prefix]
     for place in places:
         found = _files(place)
         if found is not None:

@@ -30,7 +30,7 @@ def summarise(
     return Summary(
         mode=mode,
         venue=venue,
-        state="quoting" if engine.quoting else engine.blocked.partition(":")[0],
+        state=_state(engine),
         reason=engine.blocked,
         instruments={name: _instrument(desk) for name, desk in engine.desks.items()},
         events=engine.events,
@@ -55,6 +55,12 @@ def summarise(
             "position_drifts": engine.drifts,
         },
     )
+
+
+def _state(engine: Engine) -> str:
+    if engine.stopped:
+        return "stopped"
+    return "quoting" if engine.quoting else engine.blocked.partition(":")[0]
 
 
 def rss_mb() -> float:
