@@ -138,9 +138,9 @@ def _practice_server(keys: Path) -> Iterator[str]:
         while (found := LISTENING.search(said)) is None:
             more = server.stdout.readline()
             if not more:
-                raise RuntimeError(f"mmpi practice hyperliquid: {said.decode()}")
+                raise RuntimeError(f"mmpi practice hyperliquid: {said.decode('utf-8', 'replace')}")
             said += more
-        yield found[1].decode()
+        yield str(found[1], "ascii")
     finally:
         server.terminate()
         server.communicate(timeout=START_S)
@@ -148,10 +148,12 @@ def _practice_server(keys: Path) -> Iterator[str]:
 
 def backtest(data: Path) -> dict[str, Any]:
     """Return the summary of `mmpi backtest` over a recorded set, in a process of its own."""
-    command = [*MMPI, "backtest", "--data", str(data), "--json"]
-    done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
-    summary: dict[str, Any] = json.loads(done.stdout)
-    return summary
+    return _answer(*MMPI, "backtest", "--data", str(data), "--json")
+
+
+def growth(data: Path) -> dict[str, Any]:
+    """Return what `bench.growth` says of a recorded set."""
+    return _answer(sys.executable, "-m", "bench.growth", str(data))
 
 
 def rss_mb(pid: int) -> float:
@@ -160,12 +162,18 @@ def rss_mb(pid: int) -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
+def _answer(*line: str) -> dict[str, Any]:
+    done = subprocess.run(line, cwd=ROOT, check=True, stdout=subprocess.PIPE)
+    answer: dict[str, Any] = json.loads(done.stdout)
+    return answer
+
+
 def _until(look: Callable[[], Any], process: Process) -> Any:
     """Return the first true value of `look`; RuntimeError if the process ends or takes START_S."""
     end = time.monotonic() + START_S
     while not (seen := look()):
         if process.poll() is not None or time.monotonic() > end:
             process.kill()
-            raise RuntimeError(f"{process.args}: no sign of life: {process.communicate()[1].decode()}")
+            raise RuntimeError(f"{process.args!r}: no sign of life: {process.communicate()[1].decode()}")
         time.sleep(0.0005)
     return seen

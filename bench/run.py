@@ -69,7 +69,7 @@ def _speed() -> dict[str, Any]:
 
 
 def _recorded_sets() -> dict[str, dict[str, float]]:
-    """Return, for each set that is on this machine, its events, how many of them a second, and the peak of memory."""
+    """Return, for each set on this machine, its events, how many of them a second, and its memory at the end."""
     found = {}
     for name in SETS:
         path = books.SHARED / "data" / "market" / name
@@ -111,11 +111,11 @@ def _table(result: dict[str, Any]) -> str:
         row = result["speed"][kind]
         faster = f"{row['times_faster_per_book']:10.1f}{row['times_faster_per_event']:12.1f}"
         lines.append(f"{title:<54}{row['us_per_book']:9.1f}{row['us_per_event']:10.1f}{faster}")
-    journal = result["journal_us_per_book"]
+    blocks, each = result["journal_us_per_book"].values()
     lines += [
         "a book: all from one book to the next; an event: a book, an order report or a timer in the engine",
         "",
-        f"journal         {journal['buffered']:.1f} us a book buffered, {journal['write_each']:.1f} us by a write() each",
+        f"journal         {blocks:.1f} us a book in blocks, {each:.1f} us by a write() each",
         "",
     ]
     lines += [

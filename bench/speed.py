@@ -22,7 +22,7 @@ from mmpi.actions import Approved, CancelOrder, NewOrder
 from mmpi.app import checkpoint, engine_params
 from mmpi.config import load_config
 from mmpi.engine import Engine
-from mmpi.events import Connected, Event, ExecReport, MarketEvent, Reconciled
+from mmpi.events import BookSnapshot, Connected, ExecReport, MarketEvent, Reconciled
 from mmpi.journal.writer import JournalWriter
 from mmpi.research.backtest import Backtest
 from mmpi.runtime.step import NoJournal
@@ -85,10 +85,11 @@ def same_job() -> Settings:
     return msgspec.structs.replace(settings, instruments=(InstrumentSettings(name=COIN, quoter=quoter),))
 
 
-def decode(frames: Iterable[Frame]) -> list[Event]:
+def decode(frames: Iterable[Frame]) -> list[MarketEvent]:
     """Return the books as events."""
     session = _session()
-    return [event for frame in frames for event in session.receive(frame.raw, frame.recv_ts)]
+    events = (event for frame in frames for event in session.receive(frame.raw, frame.recv_ts))
+    return [event for event in events if isinstance(event, BookSnapshot)]
 
 
 def measure(frames: list[Frame], rounds: int = ROUNDS) -> Runs:
@@ -168,7 +169,7 @@ def run_wire(settings: Settings, frames: list[Frame]) -> tuple[Work, Work]:
         events = session.receive(frame.raw, frame.recv_ts)
         actions = [action for event in events for action in engine.handle(event)]
         quoting += perf_counter_ns() - started
-        reports = [report for event in events for report in venue.on_market(event)]  # type: ignore[arg-type]
+        reports = [each for event in events if isinstance(event, BookSnapshot) for each in venue.on_market(event)]
         reports += _answers(venue, actions)
         while reports:
             started = perf_counter_ns()

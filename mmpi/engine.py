@@ -5,6 +5,7 @@ gives the same actions byte for byte (I10). It must not know venues, sockets or 
 """
 
 from collections.abc import Callable
+from typing import Final
 
 import msgspec
 
@@ -32,6 +33,9 @@ from mmpi.instrument import Money, Nanos, Side
 from mmpi.orders import Order
 from mmpi.ports import QuoteLevel
 from mmpi.risk import GateState, RiskConfig, RiskGate, at_stake
+
+_EXPECTED: Final = (ExecType.NEW, ExecType.CANCELED)
+"""Answers to what was asked for; they alone are no reason to look at the ladder before the next book."""
 
 
 class EngineParams(msgspec.Struct, frozen=True):
@@ -162,8 +166,6 @@ class Engine:
             self._drift_rounds, self._asked,
         ) = state.counts  # fmt: skip
 
-    # Market -------------------------------------------------------------------------------------------------------
-
     def _book(self, event: BookSnapshot | BookDelta | Bbo) -> list[Approved]:
         desk = self.desks.get(event.instrument)
         if desk is None:
@@ -172,7 +174,7 @@ class Engine:
         actions: list[Approved] = []
         if desk.apply(event):
             if desk.position.lots:
-                self._check(desk)
+                self.violations += desk.position.identity_error() != 0
                 if self.gate.equity(self.equity):
                     actions = self._breached(now)
             if now >= desk.next_quote:
@@ -185,8 +187,6 @@ class Engine:
     def _trade(self, _event: Trade) -> list[Approved]:
         return []
 
-    # Orders -------------------------------------------------------------------------------------------------------
-
     def _report(self, report: ExecReport) -> list[Approved]:
         desk = self.desks.get(report.instrument)
         if desk is None:
@@ -195,7 +195,7 @@ class Engine:
             desk.orders.illegal += 1
             return []
         live = len(desk.orders.live)
-        desk.dirty = True
+        desk.dirty = desk.dirty or report.exec_type not in _EXPECTED
         actions: list[Approved] = []
         if desk.orders.apply(report):
             self._fill(desk, report)
@@ -213,16 +213,14 @@ class Engine:
         self.fills += 1
         if not report.cl_ord_id:
             self.foreign_fills += 1
-        self._check(desk)
+        self.violations += desk.position.identity_error() != 0
 
     def _funding(self, event: Funding) -> list[Approved]:
         desk = self.desks.get(event.instrument)
         if desk is None or not desk.fund(event):
             return []
-        self._check(desk)
+        self.violations += desk.position.identity_error() != 0
         return self._breached(event.recv_ts) if self.gate.equity(self.equity) else []
-
-    # Session states -----------------------------------------------------------------------------------------------
 
     def _timer(self, event: Timer) -> list[Approved]:
         now = event.recv_ts
@@ -247,8 +245,9 @@ class Engine:
         return self._update(event.recv_ts)
 
     def _on_reconciled(self, event: Reconciled) -> list[Approved]:
-        positions = dict(event.positions)
-        drifted = False
+        if not self.connected:  # It is of a connection that is gone.
+            return []
+        positions, drifted = dict(event.positions), False
         for name, desk in self.desks.items():
             desk.orders.reconcile([order for order in event.open_orders if order.instrument == name])
             drift = positions.get(name, 0) - desk.position.lots - desk.carry
@@ -337,8 +336,6 @@ class Engine:
             return "connecting"
         return "" if self.reconciled else "reconciling"
 
-    # Plans --------------------------------------------------------------------------------------------------------
-
     def _service(self, desk: Desk, now: Nanos) -> list[Approved]:
         """Return queries for orders in doubt, then the cancels and places that lead to the wanted ladder."""
         if not self.connected:
@@ -380,10 +377,6 @@ class Engine:
     def _ask_reconcile(self, reason: str, now: Nanos) -> Approved:
         self._asked = now
         return self.gate.pass_through(RequestReconcile(reason), now)
-
-    def _check(self, desk: Desk) -> None:
-        if desk.position.identity_error():
-            self.violations += 1
 
     @property
     def _unanswered(self) -> bool:

@@ -185,8 +185,13 @@ class Guardian:
     async def _arm(self, by: str, answer: Answer) -> None:
         """Unlatch, if nothing is left to be stopped."""
         if self.halt.state != LATCHED:
-            await answer({"final": True, "armed": True, "note": "was not latched"})
-            return
+            on_disk = await asyncio.to_thread(self.latch.load)
+            if not on_disk.latched:
+                await answer({"final": True, "armed": True, "note": "was not latched"})
+                return
+            # Latched by another hand while we did not answer; the disk is what the next start believes.
+            self._halt(LATCHED, on_disk.reason)
+            self._stop(on_disk.reason)
         if not await self._verified():
             why = "it is not verified that none of our orders is live; is the venue reachable?"
             await answer({"final": True, "error": why})

@@ -1,6 +1,9 @@
 """Fixtures and settings for the whole suite."""
 
 import os
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,3 +21,12 @@ def data() -> Path:
     if not folder.is_dir():
         pytest.skip("no recorded market data: ../shared/data is not on this machine")
     return folder
+
+
+@pytest.fixture
+def sleeper() -> Iterator["subprocess.Popen[bytes]"]:
+    """Give a process that does nothing, to be frozen and killed."""
+    process = subprocess.Popen([sys.executable, "-Sc", "import time; time.sleep(60)"])
+    yield process
+    process.kill()
+    process.wait()

@@ -87,19 +87,17 @@ def engine_params(
 
 
 class Bench:
-    """An engine, the time, and all it ever did; every method feeds one event and returns the actions it caused."""
+    """An engine and the time; every method that feeds an event returns the actions it caused."""
 
     def __init__(
         self, instruments: Iterable[Instrument] = (A,), quoter: LayeredConfig = LADDER, risk: RiskConfig = WIDE
     ) -> None:
         self.engine = Engine(engine_params(instruments, quoter, risk))
         self.now = 1_700_000_000 * SECOND
-        self.events: list[Event] = []
         self._execs = 0
 
     def feed(self, event: Event) -> list[Action]:
         """Handle an event."""
-        self.events.append(event)
         approved = self.engine.handle(event)
         assert all(isinstance(each, Approved) and each.ts == event.recv_ts for each in approved)
         return [each.action for each in approved]
@@ -161,11 +159,16 @@ class Bench:
             )  # fmt: skip
         )
 
-    def start(self, name: str = "A") -> Bench:
-        """Go on until quotes rest: connected, reconciled, a book, every order acknowledged."""
+    def quote(self, *names: str) -> list[Action]:
+        """Connect, show a book of each instrument, reconcile; return what that places."""
         self.connect()
-        self.reconcile()
-        self.book(name=name)
+        for name in names or ("A",):
+            self.book(name=name)
+        return self.reconcile()
+
+    def start(self, *names: str) -> Bench:
+        """Go on until quotes rest: every order acknowledged."""
+        self.quote(*names)
         self.acknowledge()
         return self
 
@@ -220,16 +223,17 @@ class Wild(NamedTuple):
 
 _REPORTS = [what for what in ExecType if what is not ExecType.TRADE]
 _KINDS = (
-    "book", "book", "book", "report", "report", "trade", "trade", "ack_all", "ack_all", "timer", "bbo", "broken_book",
-    "funding", "reconciled", "reconciled", "confirm", "connected", "disconnected", "halted", "resumed",
+    *("book",) * 8, *("ack_all",) * 5, *("trade",) * 3, *("report",) * 3, *("timer",) * 2, *("recover",) * 4,
+    "bbo", "broken_book", "funding", "reconciled", "connected", "disconnected", "halted", "resumed",
 )  # fmt: skip
+"""Weighed so that the engine quotes about half of the time."""
 
 
-def wild_events(*, stopping: bool = False, max_size: int = 40) -> st.SearchStrategy[list[Wild]]:
+def wild_events(*, stopping: bool = False, min_size: int = 20, max_size: int = 50) -> st.SearchStrategy[list[Wild]]:
     """Return a strategy of event sequences; `stopping` lets Stopping happen, too."""
     kinds = (*_KINDS, "stopping") if stopping else _KINDS
     wild = st.builds(Wild, st.sampled_from(kinds), st.integers(0, 39), st.integers(0, 11))
-    return st.lists(wild, max_size=max_size)
+    return st.lists(wild, min_size=min_size, max_size=max_size)
 
 
 def wild_event(wild: Wild, bench: Bench) -> list[Event]:
@@ -276,9 +280,11 @@ def wild_event(wild: Wild, bench: Bench) -> list[Event]:
             if b == 1:
                 some.append(OpenOrder(name, f"0xstray{a}", "77", BUY if a % 2 else SELL, 990 if a % 2 else 1010, 3))
             return [Reconciled(now, "sim", tuple(some), ((name, engine.desks[name].position.lots + b % 3 - 1),))]
-        case "confirm":
+        case "recover":
             orders = [listing(o, n) for n, desk in engine.desks.items() for o in desk.orders.live.values()]
-            return [Reconciled(now, "sim", tuple(orders), tuple((n, d.position.lots) for n, d in engine.desks.items()))]
+            positions = tuple((n, desk.position.lots + desk.carry) for n, desk in engine.desks.items())
+            first: list[Event] = [] if engine.connected else [Connected(now, "sim")]
+            return [*first, Resumed(now), Reconciled(now, "sim", tuple(orders), positions)]
         case _:
             return [_session_event(wild, now)]
 

@@ -33,7 +33,10 @@ SILENT_ZERO_MS = 1500.0
 
 
 class Round(msgspec.Struct):
-    """What one round showed; milliseconds from the press (silent: from SIGSTOP) by the clock of an onlooker."""
+    """What one round showed; milliseconds from the press (silent: from SIGSTOP) as an onlooker sees it.
+
+    The press is the moment before the message leaves us or, by `mmpi kill`, when the guardian says it had the message.
+    """
 
     mode: str
     by: str
@@ -44,7 +47,8 @@ class Round(msgspec.Struct):
     last_live_ms: float = 0.0
     """When the server was last seen with an order: after it zero was final."""
     verified_ms: float = 0.0
-    accepted_ms: float = 0.0
+    start_ms: float = 0.0
+    """What `mmpi kill` took from its exec until the guardian had its message."""
     guardian_ms: float = 0.0
     """The guardian's own figure for press to verified zero."""
     look_gap_ms: float = 0.0
@@ -145,7 +149,7 @@ def _judge(now: Round, stack: Stack, watch: OrderWatch, press: Press) -> None:
     now.first_zero_ms = _ms(watch.first_zero(press.sent), press.sent)
     now.last_live_ms = _ms(watch.last_live(press.sent), press.sent)
     now.verified_ms = _ms(press.verified, press.sent)
-    now.accepted_ms = _ms(press.accepted, press.sent)
+    now.start_ms = press.start_ms
     now.guardian_ms = press.answer["verified_ms"]
     now.look_gap_ms = watch.widest_gap_ms(press.sent, press.verified)
     zero, verified = FIRST_ZERO_MS + stack.round_trips_ms, VERIFIED_MS + stack.round_trips_ms
@@ -252,7 +256,8 @@ FIGURES: dict[str, Callable[[Round], float]] = {
     "first zero": lambda each: each.first_zero_ms,
     "last live": lambda each: each.last_live_ms,
     "verified": lambda each: each.verified_ms,
-    "guardian": lambda each: each.guardian_ms,
+    "by guardian": lambda each: each.guardian_ms,
+    "command start": lambda each: each.start_ms,
     "look gap": lambda each: each.look_gap_ms,
     "back (s)": lambda each: each.back_s,
 }

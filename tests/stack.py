@@ -5,6 +5,7 @@ Every process is started here and ended here, by its own handle. Times are monot
 
 import json
 import os
+import queue
 import re
 import signal
 import socket
@@ -14,6 +15,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -42,12 +44,13 @@ RESTLESS = {
 
 
 class Press(msgspec.Struct, frozen=True):
-    """One press of the button: when it was sent, when it was accepted, when zero was verified, and the last answer."""
+    """One press of the button: when it was sent, when zero was verified, and the guardian's last answer."""
 
     sent: int
-    accepted: int
     verified: int
     answer: dict[str, Any]
+    start_ms: float = 0.0
+    """What the command `mmpi kill` took from its exec until the guardian had its message."""
 
 
 class OrderWatch:
@@ -92,6 +95,65 @@ class OrderWatch:
         """Return the longest time between two looks: what the machine's load hides from us."""
         times = [at for at, _ in self.samples if since <= at <= until]
         return max((b - a for a, b in zip(times, times[1:], strict=False)), default=0) / 1e6
+
+
+class SlowWay:
+    """A way to the server on which whatever a client sends arrives `delay_s` later, even after the client's death."""
+
+    def __init__(self, port: int, delay_s: float) -> None:
+        self._to, self._delay_s = port, delay_s
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = int(self._listener.getsockname()[1])
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def __enter__(self) -> "SlowWay":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._listener.close()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                server = socket.create_connection(("127.0.0.1", self._to))
+                late: queue.SimpleQueue[tuple[float, bytes]] = queue.SimpleQueue()
+                threading.Thread(target=self._take, args=(client, late), daemon=True).start()
+                threading.Thread(target=self._give, args=(late, server), daemon=True).start()
+                threading.Thread(target=self._back, args=(server, client), daemon=True).start()
+
+    def _take(self, client: socket.socket, late: "queue.SimpleQueue[tuple[float, bytes]]") -> None:
+        data = b" "
+        while data:
+            data = _received(client)
+            late.put((time.monotonic() + self._delay_s, data))
+
+    def _give(self, late: "queue.SimpleQueue[tuple[float, bytes]]", server: socket.socket) -> None:
+        with suppress(OSError):
+            while True:
+                due, data = late.get()
+                time.sleep(max(0.0, due - time.monotonic()))
+                if not data:
+                    server.shutdown(socket.SHUT_WR)
+                    return
+                server.sendall(data)
+
+    def _back(self, server: socket.socket, client: socket.socket) -> None:
+        with server, client:
+            gone = False
+            while data := _received(server):
+                with suppress(OSError):
+                    if not gone:
+                        gone = True
+                        client.sendall(data)
+                        gone = False
+
+
+def _received(peer: socket.socket) -> bytes:
+    try:
+        return peer.recv(65536)
+    except OSError:
+        return b""
 
 
 class HttpLine:
@@ -234,10 +296,11 @@ class Stack:
         self.wait(lambda: "listening on" in self.guardian.said(), 15, "the guardian to listen")
         self.wait(lambda: self.status()["venue_session"], 10, "the guardian's venue session")
 
-    def start_quoter(self, *, blockable: bool | None = None) -> Process:
-        """Start a quoter, as the box has it or as asked."""
+    def start_quoter(self, *, blockable: bool | None = None, port: int = 0) -> Process:
+        """Start a quoter, as the box has it or as asked; `port` leads to the server by another way."""
         wanted = self.blockable if blockable is None else blockable
-        self.quoter = self._start("quoter", (*(BLOCKABLE if wanted else MMPI), "run"))
+        more = {"MMPI_VENUE__URL": f"http://127.0.0.1:{port}"} if port else {}
+        self.quoter = self._start("quoter", (*(BLOCKABLE if wanted else MMPI), "run"), more)
         return self.quoter
 
     def mmpi(self, *words: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
@@ -247,8 +310,8 @@ class Stack:
             command, env=self.env, cwd=ROOT, capture_output=True, text=True, timeout=timeout, check=False
         )
 
-    def _start(self, name: str, command: tuple[str, ...]) -> Process:
-        process = Process(name, command, self.folder, self.env)
+    def _start(self, name: str, command: tuple[str, ...], more: Mapping[str, str] | None = None) -> Process:
+        process = Process(name, command, self.folder, self.env | dict(more or {}))
         self._processes.append(process)
         return process
 
@@ -263,15 +326,17 @@ class Stack:
         """Press the button by a message of our own, and wait until zero is verified."""
         sent = time.monotonic_ns()
         request = {"cmd": "press", "by": "test", "reason": reason}
-        answers = [(time.monotonic_ns(), each) for each in call(self.runtime / "guardian.sock", request, 30)]
-        return Press(sent, answers[0][0], answers[-1][0], answers[-1][1])
+        answer = list(call(self.runtime / "guardian.sock", request, 30))[-1]
+        return Press(sent, time.monotonic_ns(), answer)
 
     def press_by_command(self, reason: str = "test") -> Press:
-        """Press the button by `mmpi kill`; `sent` is before the command's interpreter starts."""
-        sent = time.monotonic_ns()
+        """Press the button by `mmpi kill`; `sent` is when the guardian had the message, by the latch's own time."""
+        began, wall = time.monotonic_ns(), time.time_ns()
         done = self.mmpi("kill", "--json", "--reason", reason)
+        ended = time.monotonic_ns()
         assert done.returncode == 0, done.stderr
-        return Press(sent, 0, time.monotonic_ns(), json.loads(done.stdout))
+        start = json.loads((self.state / "latch.json").read_bytes())["at"] - wall
+        return Press(began + start, ended, json.loads(done.stdout), start / 1e6)
 
     def arm(self) -> None:
         """Arm, by a message of our own."""

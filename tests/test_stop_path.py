@@ -16,7 +16,9 @@ from typing import Any
 
 import pytest
 from kill_campaign import MODES, VERIFIED_MS, Round, kill_round, replays, same_position, silent_round
-from stack import FREEZE, KILL, RESTLESS, THAW, OrderWatch, Stack, latch_file, rss_mb
+from stack import FREEZE, KILL, RESTLESS, THAW, OrderWatch, SlowWay, Stack, latch_file, rss_mb
+
+from mmpi.device.latch import Latch
 
 pytestmark = pytest.mark.slow
 
@@ -139,7 +141,7 @@ def test_arming_during_a_stop_waits_for_its_end(quoting: Stack) -> None:
 def test_a_press_while_arming_wins(quoting: Stack, chance: random.Random) -> None:
     """A press within a few milliseconds of an arming ends latched, on disk and in the halt word."""
     quoting.press()
-    for _ in range(4 * ROUNDS):
+    for _ in range(2 * ROUNDS):
         pause = chance.uniform(0, 0.006)
 
         def pressed(pause: float = pause) -> Any:
@@ -158,12 +160,39 @@ def test_a_press_while_arming_wins(quoting: Stack, chance: random.Random) -> Non
 
 def test_arming_twice_at_once_leaves_one_truth(quoting: Stack) -> None:
     """Two people who arm at the same moment both get it armed: on disk, in the word, and it quotes."""
-    for _ in range(2 * ROUNDS):
+    for _ in range(ROUNDS):
         quoting.press()
         answers = together(*[lambda: quoting.ask("arm")] * 3)
         assert all(answer.get("armed") for answer in answers), answers
         assert latch_file(quoting) == "armed"
         assert quoting.status()["latch"] == "armed"
+    quoting.wait_quoting()
+
+
+def test_orders_that_arrive_after_their_sender_died_are_awaited(quoting: Stack) -> None:
+    """On a network that delivers 1 s late, orders of a dead quoter land during the stop, and none after it."""
+    quoting.quoter.end()
+    with SlowWay(quoting.port, 1.0) as way:
+        quoter = quoting.start_quoter(port=way.port)
+        quoting.wait_quoting(30)
+        with OrderWatch(quoting.port) as watch:
+            placed = quoting.summary()["orders"]["placed"]
+            quoting.wait(lambda: quoting.summary()["orders"]["placed"] > placed, 10, "orders on their way")
+            quoter.send(KILL)
+            press = quoting.press()
+            time.sleep(2.5)
+    assert watch.last_live(press.sent) > press.sent + 0.5e9, "it shows nothing unless orders landed late"
+    assert watch.last_live(press.verified) == 0
+    assert (press.verified - press.sent) / 1e6 <= VERIFIED_MS + quoting.round_trips_ms
+
+
+def test_a_latch_that_the_guardian_missed_can_be_armed(quoting: Stack) -> None:
+    """Latched on disk by another hand while the guardian did not answer: `mmpi arm` arms it, and it quotes again."""
+    Latch(quoting.state / "latch.json").trip("another hand", "missed", time.time_ns())
+    assert quoting.mmpi("run").returncode == 3
+    armed = quoting.mmpi("arm")
+    assert armed.returncode == 0, armed.stderr
+    assert latch_file(quoting) == quoting.status()["latch"] == "armed"
     quoting.wait_quoting()
 
 

@@ -58,7 +58,6 @@ class Box:
         self.quoted_s = 0.0
         """How long it went on from there, once it is over."""
         self.starts = 0
-        """Quoters started."""
         self._config = config.absolute() if config is not None else folder / "demo.toml"
         self._market = ["--seed", str(seed), "--latency-ms", str(latency_ms)]
         self._address = ""
@@ -75,7 +74,7 @@ class Box:
 
     @property
     def quoter(self) -> str:
-        """Return what the quoter's process does, in a few words."""
+        """Return what the quoter's process does, in a few words; `starts` is how many there were."""
         if len(self._children) < 3:
             return "not started"
         child = self._children[2]

@@ -13,6 +13,8 @@ from mmpi.errors import DeviceError
 
 INSTANCE_FILE: Final = "instance"
 EPOCH_FILE: Final = "epoch"
+MAX_EPOCH: Final = 2**32 - 1
+"""Four bytes; one more would begin to repeat ids."""
 
 
 def instance_id(state_dir: Path) -> str:
@@ -37,19 +39,24 @@ def next_prefix(state_dir: Path) -> str:
     try:
         text = path.read_text("ascii").strip() if path.exists() else "0"
         epoch = int(text) + 1
+        if not 0 < epoch <= MAX_EPOCH:
+            raise ValueError(f"{text[:20]!r} is not from 0 to {MAX_EPOCH - 1}")
         _replace(path, str(epoch), exclusive=False)
     except (OSError, ValueError) as error:
         raise DeviceError(f"{path}: the run's epoch cannot be kept: {error}") from None
-    return f"{instance}{epoch & 0xFFFFFFFF:08x}"
+    return f"{instance}{epoch:08x}"
 
 
 def _replace(path: Path, text: str, *, exclusive: bool) -> None:
     """Write durably: the whole new text or the old one; `exclusive` leaves an existing file alone."""
-    fresh = path.with_name(f".{path.name}.{os.getpid()}")
-    fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    fresh = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
         os.write(fd, text.encode("ascii") + b"\n")
         os.fsync(fd)
+    except OSError:
+        fresh.unlink()
+        raise
     finally:
         os.close(fd)
     if exclusive:

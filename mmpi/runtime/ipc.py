@@ -21,6 +21,8 @@ MAX_LINE: Final = 16 * 1024
 MAX_CLIENTS: Final = 32
 IDLE_S: Final = 5.0
 """A request has to come whole within this, or its connection is closed."""
+WRITE_S: Final = 1.0
+"""A peer that does not take an answer within this is closed."""
 _UCRED: Final = struct.Struct("3i")
 
 Answer = Callable[[dict[str, Any]], Awaitable[None]]
@@ -140,7 +142,7 @@ async def _line(reader: asyncio.StreamReader, end: float) -> bytes:
 
 async def _write(writer: asyncio.StreamWriter, answer: dict[str, Any]) -> None:
     writer.write(msgspec.json.encode(answer) + b"\n")
-    async with asyncio.timeout(1.0):
+    async with asyncio.timeout(WRITE_S):
         await writer.drain()
 
 

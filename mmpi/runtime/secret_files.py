@@ -13,18 +13,17 @@ from mmpi.errors import ConfigError
 def read_secret(path: Path) -> str:
     """Return a secret's text; ConfigError if it is missing, empty, or readable by others."""
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        with path.open("rb") as file:
+            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+            text = file.read(4096).decode("ascii", "replace").strip()
     except FileNotFoundError:
         raise ConfigError(
             f"{path}: no such file; for practice make one with: mmpi practice keys --out {path.parent}"
         ) from None
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
-    with os.fdopen(fd, "rb") as file:
-        mode = stat.S_IMODE(os.fstat(fd).st_mode)
-        if mode & 0o077:
-            raise ConfigError(f"{path}: mode {mode:04o} lets others read a secret; allowed: 0600 (chmod 600 {path})")
-        text = file.read(4096).decode("ascii", "replace").strip()
+    if mode & 0o077:
+        raise ConfigError(f"{path}: mode {mode:04o} lets others read a secret; allowed: 0600 (chmod 600 {path})")
     if not text:
         raise ConfigError(f"{path}: is empty; allowed: one secret on one line")
     return text

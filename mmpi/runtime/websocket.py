@@ -115,7 +115,7 @@ class Link(asyncio.Protocol):
         protocol.receive_data(data)
         for event in protocol.events_received():
             if isinstance(event, Response):
-                if protocol.state is State.OPEN:
+                if protocol.handshake_exc is None:
                     self.open, self.connects = True, self.connects + 1
                     self._on_open()
                 else:

@@ -1,0 +1,159 @@
+"""mmpi.runtime.gateway: nothing is placed under a halt word, and what did not leave is reported."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from mmpi.actions import Action, Approved, CancelOrder, NewOrder, QueryOrder, RequestLatch, RequestReconcile
+from mmpi.events import ExecReport, ExecType
+from mmpi.instrument import BUY
+from mmpi.runtime.board import LATCHED, PAUSED, RUN, HaltWord
+from mmpi.runtime.gateway import PaperGateway, VenueGateway
+
+NOW = 1_700_000_000_000_000_000
+PLACE = NewOrder("A", "0x01", BUY, 100, 1, 0)
+CANCEL, QUERY = CancelOrder("A", "0x02", "7"), QueryOrder("A", "0x03", "")
+LATCH, RECONCILE = RequestLatch("session loss"), RequestReconcile("connected")
+
+
+def approved(*actions: Action) -> list[Approved]:
+    """Return actions as a gate let them pass."""
+    return [Approved(NOW, action) for action in actions]
+
+
+class Wire:
+    """A session and a link in one: a frame is the words for its actions; it takes `room` frames, then none."""
+
+    def __init__(self, room: int = 100) -> None:
+        self.frames: list[bytes] = []
+        self.room = room
+
+    def frames_for(self, actions: Sequence[Approved], now: int) -> list[bytes]:
+        """Return one frame for cancels, one for places, one for each question."""
+        assert now > NOW, "signed with the wall clock"
+        names = [type(each.action).__name__ for each in actions if not isinstance(each.action, RequestLatch)]
+        joined = "+".join(name for name in names if name in ("NewOrder", "CancelOrder"))
+        questions = [name for name in names if name in ("QueryOrder", "RequestReconcile")]
+        return [each.encode() for each in (joined, *questions) if each]
+
+    def send(self, frame: bytes) -> bool:
+        """Take a frame while there is room."""
+        if len(self.frames) >= self.room:
+            return False
+        self.frames.append(frame)
+        return True
+
+
+class Session:
+    """The half of a session that a gateway uses."""
+
+    def __init__(self, wire: Wire) -> None:
+        self.send = wire.frames_for
+
+
+def word(folder: Path, state: int) -> HaltWord:
+    """Return a halt word in this state."""
+    made = HaltWord.create(folder / "halt")
+    made.set(state, "test")
+    return made
+
+
+def reports(gateway: VenueGateway | PaperGateway) -> list[tuple[str, ExecType, str]]:
+    """Return what a gateway says about what did not leave."""
+    assert all(isinstance(each, ExecReport) and each.recv_ts == NOW for each in gateway.unsent)
+    return [(each.cl_ord_id, each.exec_type, each.reason) for each in gateway.unsent]
+
+
+def venue_gateway(wire: Wire, halt: HaltWord | None, latches: list[str] | None = None) -> VenueGateway:
+    """Return a gateway on a wire."""
+    return VenueGateway(Session(wire), wire, halt, (latches if latches is not None else []).append)  # type: ignore[arg-type]
+
+
+def test_cancels_and_questions_go_first(tmp_path: Path) -> None:
+    """Whatever the order of the actions, what removes risk is on the wire before what adds it."""
+    wire = Wire()
+    gateway = venue_gateway(wire, word(tmp_path, RUN))
+    gateway.send(approved(PLACE, RECONCILE, CANCEL, QUERY), NOW)
+    assert wire.frames == [b"CancelOrder", b"RequestReconcile", b"QueryOrder", b"NewOrder"]
+    assert reports(gateway) == []
+
+
+@pytest.mark.parametrize("state", [PAUSED, LATCHED])
+def test_a_halt_word_stops_orders_alone(tmp_path: Path, state: int) -> None:
+    """Under a pause or a latch no order leaves, its report says so; cancels and questions go on."""
+    wire = Wire()
+    gateway = venue_gateway(wire, word(tmp_path, state))
+    gateway.send(approved(PLACE, CANCEL, QUERY), NOW)
+    assert wire.frames == [b"CancelOrder", b"QueryOrder"]
+    assert reports(gateway) == [("0x01", ExecType.REJECTED, "halted")]
+
+
+def test_a_word_set_while_signing_is_seen(tmp_path: Path) -> None:
+    """The word is read after the frame is signed, immediately before it is written."""
+    wire, halt = Wire(), word(tmp_path, RUN)
+    gateway = venue_gateway(wire, halt)
+    sign = wire.frames_for
+
+    def slow(actions: Sequence[Approved], now: int) -> list[bytes]:
+        frames = sign(actions, now)
+        halt.set(LATCHED, "pressed meanwhile")
+        return frames
+
+    gateway._session.send = slow  # type: ignore[method-assign]
+    gateway.send(approved(PLACE), NOW)
+    assert (wire.frames, reports(gateway)) == ([], [("0x01", ExecType.REJECTED, "halted")])
+
+
+def test_no_word_at_all(tmp_path: Path) -> None:
+    """A word that no guardian ever wrote forbids; on paper, where none is needed, nothing is asked."""
+    wire = Wire()
+    nobody = venue_gateway(wire, HaltWord.open(tmp_path / "halt"))
+    nobody.send(approved(PLACE), NOW)
+    assert (wire.frames, len(nobody.unsent)) == ([], 1)
+    venue_gateway(wire, None).send(approved(PLACE), NOW)
+    assert wire.frames == [b"NewOrder"]
+
+
+def test_a_dead_link(tmp_path: Path) -> None:
+    """An order that was not written is rejected, as it cannot be live; a cancel's fate has to be asked for."""
+    gateway = venue_gateway(Wire(room=0), word(tmp_path, RUN))
+    gateway.send(approved(PLACE, CANCEL, QUERY, RECONCILE), NOW)
+    assert reports(gateway) == [
+        ("0x02", ExecType.LOST, "not connected"),
+        ("0x03", ExecType.LOST, "not connected"),
+        ("0x01", ExecType.REJECTED, "not connected"),
+    ]
+
+
+def test_a_request_to_latch(tmp_path: Path) -> None:
+    """A limit that was touched is told to the owner, with its reason, and never to the venue."""
+    wire, latches = Wire(), list[str]()
+    venue_gateway(wire, word(tmp_path, RUN), latches).send(approved(LATCH, CANCEL), NOW)
+    assert (latches, wire.frames) == (["session loss"], [b"CancelOrder"])
+
+
+class Exchange:
+    """A simulated exchange that keeps what it got."""
+
+    def __init__(self) -> None:
+        self.got: list[Action] = []
+
+    def send(self, actions: Sequence[Approved], now: int) -> None:
+        """Keep."""
+        assert now == NOW
+        self.got += [each.action for each in actions]
+
+
+@pytest.mark.parametrize("state", [RUN, PAUSED, LATCHED, None])
+def test_paper_obeys_the_same_word(tmp_path: Path, state: int | None) -> None:
+    """On paper, too, a halt word stops orders alone, and a touched limit is told."""
+    exchange, latches = Exchange(), list[str]()
+    gateway = PaperGateway(exchange, None if state is None else word(tmp_path, state), latches.append)
+    gateway.send(approved(PLACE, LATCH, CANCEL), NOW)
+    assert latches == ["session loss"]
+    if state in (RUN, None):
+        assert (exchange.got, reports(gateway)) == ([PLACE, LATCH, CANCEL], [])
+    else:
+        assert exchange.got == [LATCH, CANCEL]
+        assert reports(gateway) == [("0x01", ExecType.REJECTED, "halted")]
