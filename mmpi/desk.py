@@ -11,7 +11,7 @@ import msgspec
 from mmpi.book import BookOutcome, BookState, OrderBook
 from mmpi.differ import Tolerance
 from mmpi.events import Bbo, BookDelta, BookSnapshot, Funding
-from mmpi.instrument import BUY, SELL, Instrument, Lots, Nanos
+from mmpi.instrument import BUY, SECOND, SELL, Instrument, Lots, Nanos
 from mmpi.orders import OrderStore, StoreState
 from mmpi.ports import MarketView, Quote
 from mmpi.position import Position
@@ -23,6 +23,8 @@ from mmpi.signals.weighted_mid import weighted_mid
 
 VOLATILITY_TAU_S: Final = 60.0
 """Memory of the volatility signal: one minute, the shortest horizon of source text 004 section 4.2."""
+PULLED: Final[Nanos] = SECOND
+"""The shortest pause between a pull and quoting again: a flapping feed must not flap the orders."""
 MAX_FUNDING_IDS: Final = 1024
 """Funding payments remembered to drop duplicates: six weeks of hourly ones."""
 _USABLE: Final = frozenset({BookOutcome.OK, BookOutcome.LOCKED})
@@ -113,10 +115,10 @@ class Desk:
         book = self.book
         if blocked:
             reason = blocked
-        elif now - self.market_ts > gate.stale_after:
-            reason = "stale_data"
         elif book.mid2 == 0:
             reason = "no_price"
+        elif now - self.market_ts > gate.stale_after:
+            reason = "stale_data"
         else:
             quote = self.quoter.quote(self._view(now))
             shaped = gate.shape(quote, self.instrument, self.position.lots, book.mid2)
@@ -149,8 +151,8 @@ class Desk:
         self.deadline = deadline
 
     def requoted(self, now: Nanos, deferred: int) -> None:
-        """Note that a plan was made at `now`."""
-        self.next_quote = now + self.quoter.interval
+        """Note that a plan was made at `now`; a pulled ladder may come back sooner than a slow quoter moves one."""
+        self.next_quote = now + (min(self.quoter.interval, PULLED) if self.reason else self.quoter.interval)
         self.deferred = deferred > 0
         self.dirty = self.deferred
 

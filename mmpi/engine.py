@@ -202,8 +202,10 @@ class Engine:
             if self.gate.equity(self.equity):
                 actions = self._breached(report.recv_ts)
         ended = len(desk.orders.live) < live
-        if desk.reason or self.blocked or (desk.deferred and ended):
-            # Pulling, or a target waited for this answer: do not wait for the next interval.
+        waited = desk.deferred and ended and report.exec_type is not ExecType.REJECTED
+        if desk.reason or self.blocked or waited:
+            # Pulling, or a target waited for this answer: do not wait for the next interval. (A reject is no answer to
+            # wait for: where everything is refused, asking again at once would spend the order rate.)
             actions += self._service(desk, report.recv_ts)
         desk.schedule(self.gate.stale_after, self.quoting)
         return [*actions, *self._finish(report.recv_ts)]

@@ -270,7 +270,7 @@ class Journal(Section):
     """The running journal, in memory (tmpfs)."""
 
     segment_bytes: int = _number(
-        _JOURNAL.segment_bytes, "One segment; each opens with a checkpoint.", ge=65_536, le=256 * MEGABYTE
+        _JOURNAL.segment_bytes, "One segment; each opens with a checkpoint.", ge=MEGABYTE, le=256 * MEGABYTE
     )
     max_bytes: int = _number(_JOURNAL.max_bytes, "All segments; at least two must fit.", ge=131_072, le=1024 * MEGABYTE)
 

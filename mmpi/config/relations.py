@@ -21,6 +21,8 @@ from mmpi.sim.market import GENERATED
 
 LOSS_FRACTION: Final = 10
 """A session may lose a tenth of the capital; more wants a written reason (risk.override_reason)."""
+CHECKPOINT_BYTES: Final = 256 * 1024
+"""Twice what the checkpoint that opens a segment can take for one instrument: the rest has to hold events."""
 SEGMENTS: Final = 2
 """The journal drops whole segments while it writes another, so it needs room for two."""
 
@@ -45,6 +47,9 @@ def problems(settings: Settings, override_reason: str) -> Iterator[Problem]:
             ("journal.max_bytes", "journal.segment_bytes"),
             f"at least {SEGMENTS} x journal.segment_bytes ({settings.journal.segment_bytes})",
         )
+    least = CHECKPOINT_BYTES * len(settings.instruments)
+    if settings.journal.segment_bytes < least:
+        yield Problem(("journal.segment_bytes",), f"at least {least}, {CHECKPOINT_BYTES} for each instrument")
 
 
 def notes(settings: Settings, override_reason: str) -> Iterator[str]:
