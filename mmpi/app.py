@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import msgspec
-import sdnotify
 
 from mmpi.desk import DeskParams
 from mmpi.device.identity import next_prefix
@@ -30,8 +29,9 @@ from mmpi.runtime import ipc
 from mmpi.runtime.board import HaltWord, StatusBoard, lock
 from mmpi.runtime.feeds import VenueFeed, play
 from mmpi.runtime.gateway import PaperGateway, VenueGateway
-from mmpi.runtime.loop import GUARDIAN_PATIENCE, Loop, Outlet, SteadyClock
+from mmpi.runtime.loop import Loop, Outlet, SteadyClock
 from mmpi.runtime.secret_files import read_secret
+from mmpi.runtime.service import notifier
 from mmpi.runtime.summary import summarise
 from mmpi.runtime.venue_facts import VenueFacts, ask
 from mmpi.settings import InstrumentSettings, Settings
@@ -89,15 +89,15 @@ class _Quoter:
         journal = self._journal()
         self.loop = Loop(self.engine, journal, start.outlet, self.clock, self.halt, board, self._publish)
         feed = asyncio.create_task(start.feed(self.loop))
-        notifier = _notifier()
-        notifier.notify("READY=1")
+        notify = notifier()
+        notify("READY=1")
         if self.halt is not None and self.halt.beat_ns == 0:
             print("mmpi run: waiting for the guardian; start it with: mmpi guardian", file=sys.stderr)
         try:
             await self._until_stopped(feed, seconds)
             return Outcome(self._summary(), self.failure)
         finally:
-            notifier.notify("STOPPING=1")
+            notify("STOPPING=1")
             feed.cancel()
             journal.close()
 
@@ -226,16 +226,7 @@ class _Start(msgspec.Struct, frozen=True):
 def _halt_word(settings: Settings, *, required: bool) -> HaltWord | None:
     """Return the halt word; on paper None where no guardian is alive (paper money needs no guard)."""
     word = HaltWord.open(settings.paths.halt)
-    guarded = abs(time.monotonic_ns() - word.beat_ns) < GUARDIAN_PATIENCE
-    return word if required or guarded else None
-
-
-def _notifier() -> sdnotify.SystemdNotifier:
-    """Return systemd's notification socket, which never blocks; silent where there is none."""
-    notifier = sdnotify.SystemdNotifier()
-    if notifier.socket is not None:
-        notifier.socket.setblocking(False)
-    return notifier
+    return word if required or word.is_guarded(time.monotonic_ns()) else None
 
 
 def engine_params(settings: Settings, instruments: dict[str, Instrument], prefix: str) -> EngineParams:

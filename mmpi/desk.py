@@ -6,8 +6,6 @@ It must not know other instruments or the account.
 
 from typing import Final
 
-import msgspec
-
 from mmpi.book import BookOutcome, BookState, OrderBook
 from mmpi.differ import Tolerance
 from mmpi.events import Bbo, BookDelta, BookSnapshot, Funding
@@ -20,6 +18,7 @@ from mmpi.quoting.layered import LayeredConfig
 from mmpi.risk import Exposure, RiskGate
 from mmpi.signals.volatility import EwmaVolatility
 from mmpi.signals.weighted_mid import weighted_mid
+from mmpi.structs import Frozen, State
 
 VOLATILITY_TAU_S: Final = 60.0
 """Memory of the volatility signal: one minute, the shortest horizon of source text 004 section 4.2."""
@@ -31,26 +30,26 @@ _USABLE: Final = frozenset({BookOutcome.OK, BookOutcome.LOCKED})
 _APPLIED: Final = _USABLE | {BookOutcome.CROSSED, BookOutcome.ONE_SIDED}
 
 
-class DeskParams(msgspec.Struct, frozen=True):
+class DeskParams(Frozen, frozen=True):
     """What a desk is built from."""
 
     instrument: Instrument
     quoter: LayeredConfig
 
 
-class DeskState(msgspec.Struct, frozen=True, array_like=True):
+class DeskState(State, frozen=True):
     """A Desk as plain values."""
 
-    book: BookState
-    position: tuple[int, ...]
+    book: "BookState"
+    position: "tuple[int, ...]"
     orders: StoreState
-    volatility: tuple[float | int, ...]
-    times: tuple[Nanos, Nanos, Nanos]
-    flags: tuple[bool, bool]
+    volatility: "tuple[float | int, ...]"
+    times: "tuple[Nanos, Nanos, Nanos]"
+    flags: "tuple[bool, bool]"
     reason: str
     carry: Lots
     drift: Lots
-    funding_ids: list[str]
+    funding_ids: "list[str]"
 
 
 class Desk:

@@ -11,9 +11,10 @@ import msgspec
 from mmpi.instrument import BUY, SELL, Side, Ticks
 from mmpi.orders import Order, OrdStatus
 from mmpi.ports import Quote, QuoteLevel
+from mmpi.structs import Leaf
 
 
-class Tolerance(msgspec.Struct, frozen=True, gc=False):
+class Tolerance(Leaf, frozen=True):
     """How far a working order may be from its target and still be kept."""
 
     ticks: Ticks
@@ -22,11 +23,11 @@ class Tolerance(msgspec.Struct, frozen=True, gc=False):
     size_fraction: float
 
 
-class Plan(msgspec.Struct, gc=False):
+class Plan(msgspec.Struct):
     """Cancels go first; `deferred` targets wait for a cancel's answer, an order in doubt, or a crossing to clear."""
 
-    cancels: list[Order]
-    places: list[tuple[Side, QuoteLevel]]
+    cancels: "list[Order]"
+    places: "list[tuple[Side, QuoteLevel]]"
     deferred: int
 
 

@@ -33,31 +33,32 @@ from mmpi.instrument import Money, Nanos, Side
 from mmpi.orders import Order
 from mmpi.ports import QuoteLevel
 from mmpi.risk import GateState, RiskConfig, RiskGate, at_stake
+from mmpi.structs import Frozen, State
 
 _EXPECTED: Final = (ExecType.NEW, ExecType.CANCELED)
 """Answers to what was asked for; they alone are no reason to look at the ladder before the next book."""
 
 
-class EngineParams(msgspec.Struct, frozen=True):
+class EngineParams(Frozen, frozen=True):
     """What an engine is built from; the journal's checkpoint carries it."""
 
     cl_ord_prefix: str
     """"0x" + 4-byte instance id + 4-byte run epoch, in hex (I2)."""
-    desks: tuple[DeskParams, ...]
+    desks: "tuple[DeskParams, ...]"
     risk: RiskConfig
     patience: Nanos
     """An order unanswered for this long has an unknown fate; longer than any request can stay valid."""
 
 
-class EngineState(msgspec.Struct, frozen=True, array_like=True):
+class EngineState(State, frozen=True):
     """An Engine as plain values; what the journal's checkpoint holds."""
 
-    desks: dict[str, DeskState]
+    desks: "dict[str, DeskState]"
     gate: GateState
     wake_at: Nanos
-    texts: tuple[str, str, str]
-    flags: tuple[bool, bool, bool, bool, bool, bool, bool]
-    counts: tuple[int, int, int, int, int, int, int, Nanos]
+    texts: "tuple[str, str, str]"
+    flags: "tuple[bool, bool, bool, bool, bool, bool, bool]"
+    counts: "tuple[int, int, int, int, int, int, int, Nanos]"
 
 
 class Engine:

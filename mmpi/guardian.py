@@ -9,7 +9,9 @@ import asyncio
 import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Final, Protocol
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any, Final, Protocol, TypeVar
 
 from mmpi.device.latch import Latch, LatchState
 from mmpi.errors import ConfigError, DeviceError, RemoteError
@@ -31,6 +33,7 @@ VENUE_PATIENCE: Final[Nanos] = 3 * SECOND
 VERIFY_S: Final = 10.0
 """How long arming waits for a stop to be verified; one takes 3 s and two round trips."""
 
+T = TypeVar("T")
 Answer = Callable[[dict[str, Any]], Awaitable[None]]
 
 
@@ -82,11 +85,13 @@ class Guardian:
         self._ack_timeout = round(settings.ack_timeout_s * SECOND)
         self._stopping: asyncio.Task[None] | None = None
         self._stop_began: Nanos = 0
+        self._stop_reason = ""
         self._halted_at: Nanos = 0
         self._silent_since: Nanos = 0
         """Since when the quoter cannot have sent: it acknowledged the present halt, or died; 0 = not yet."""
         self._venue_lost: Nanos = 0
         self._writing: set[asyncio.Task[None]] = set()
+        self._disk = ThreadPoolExecutor(max_workers=1, thread_name_prefix="latch")
 
     async def run(self) -> None:
         """Guard until cancelled. A latch on disk is kept; otherwise quoting starts once zero orders are verified."""
@@ -167,13 +172,17 @@ class Guardian:
         """Latch, stop, and answer twice: at once, and when the stop is verified."""
         self._halt(LATCHED, reason)
         stop = self._stop(reason)
-        stored = asyncio.create_task(asyncio.to_thread(self._trip, by, reason))
+        stored = asyncio.create_task(self._on_disk(partial(self._trip, by, reason)))
         self._writing.add(stored)
         stored.add_done_callback(self._writing.discard)
         await answer({"accepted": True, "reason": reason})
         await stored
         await stop
         await answer({"final": True, "verified": True, **self.last_stop, "stored": self.stored.valid})
+
+    async def _on_disk(self, work: Callable[[], T]) -> T:
+        """Return what `work` returns, done in the one thread that no look-up and nothing else can keep busy."""
+        return await asyncio.get_running_loop().run_in_executor(self._disk, work)
 
     def _trip(self, by: str, reason: str) -> None:
         try:
@@ -185,7 +194,7 @@ class Guardian:
     async def _arm(self, by: str, answer: Answer) -> None:
         """Unlatch, if nothing is left to be stopped."""
         if self.halt.state != LATCHED:
-            on_disk = await asyncio.to_thread(self.latch.load)
+            on_disk = await self._on_disk(self.latch.load)
             if not on_disk.latched:
                 await answer({"final": True, "armed": True, "note": "was not latched"})
                 return
@@ -201,7 +210,7 @@ class Guardian:
             return
         generation = self.halt.generation
         try:
-            stored = await asyncio.to_thread(self.latch.arm, by, "armed by hand", time.time_ns())
+            stored = await self._on_disk(partial(self.latch.arm, by, "armed by hand", time.time_ns()))
         except DeviceError as error:
             await answer({"final": True, "error": str(error)})
             return
@@ -211,7 +220,7 @@ class Guardian:
             return
         if self.halt.generation != generation:
             # Pressed while the disk was writing: the press wins.
-            await asyncio.to_thread(self._trip, by, self.halt.reason)
+            await self._on_disk(partial(self._trip, by, self.halt.reason))
             await answer({"final": True, "error": "pressed again while arming: still latched"})
             return
         self.stored = stored
@@ -296,18 +305,18 @@ class Guardian:
     def _stop(self, reason: str) -> asyncio.Task[None]:
         """Return the task that ends when zero is verified; one runs at a time, and follows the present halt."""
         self.verified_at = 0
+        self._stop_began, self._stop_reason = _now(), reason
         if self._stopping is None or self._stopping.done():
-            self._stop_began = _now()
-            self._stopping = asyncio.create_task(self._until_zero(reason))
+            self._stopping = asyncio.create_task(self._until_zero())
         return self._stopping
 
-    async def _until_zero(self, reason: str) -> None:
+    async def _until_zero(self) -> None:
         try:
             first_zero = await self._empty_book() if self.hand is not None else await self._obeyed()
             self.verified_at = _now()
             self.last_stop = {
-                "reason": reason,
-                "first_zero_ms": (first_zero - self._stop_began) / MILLISECOND,
+                "reason": self._stop_reason,
+                "first_zero_ms": max(0, first_zero - self._stop_began) / MILLISECOND,
                 "verified_ms": (self.verified_at - self._stop_began) / MILLISECOND,
             }
         finally:

@@ -7,9 +7,8 @@ It must not know books, orders or venues' messages.
 from decimal import Decimal, InvalidOperation
 from typing import Final, Literal, TypeAlias
 
-import msgspec
-
 from mmpi.errors import ConfigError
+from mmpi.structs import Leaf
 
 Ticks: TypeAlias = int
 """A price, in multiples of the instrument's finest grid."""
@@ -31,7 +30,7 @@ SECOND: Final[Nanos] = 1_000_000_000
 MILLISECOND: Final[Nanos] = 1_000_000
 
 
-class Instrument(msgspec.Struct, frozen=True, gc=False):
+class Instrument(Leaf, frozen=True):
     """A linear instrument's grid; make one with `make_instrument`, which derives and checks the integers."""
 
     name: str

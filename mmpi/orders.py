@@ -8,10 +8,9 @@ from collections.abc import Sequence
 from enum import Enum
 from typing import Final, TypeAlias
 
-import msgspec
-
 from mmpi.events import ExecReport, ExecType, OpenOrder
 from mmpi.instrument import Lots, Nanos, Side, Ticks
+from mmpi.structs import State
 
 MAX_FINISHED: Final = 256
 """Ended orders kept for late reports: twelve seconds of re-quoting at the default rate limit."""
@@ -167,14 +166,14 @@ def order_from_row(row: OrderRow) -> Order:
     return order
 
 
-class StoreState(msgspec.Struct, frozen=True, array_like=True):
+class StoreState(State, frozen=True):
     """An OrderStore as plain values."""
 
-    live: list[OrderRow]
-    finished: list[OrderRow]
-    exec_ids: list[str]
+    live: "list[OrderRow]"
+    finished: "list[OrderRow]"
+    exec_ids: "list[str]"
     placed: int
-    ended: dict[str, int]
+    ended: "dict[str, int]"
     illegal: int
     overfilled: int
 

@@ -6,14 +6,13 @@ Invariant: a port names behaviour in the engine's own types; it must not know an
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
-import msgspec
-
 from mmpi.actions import Approved
 from mmpi.events import Event, OpenOrder
 from mmpi.instrument import Instrument, Lots, Nanos, Ticks
+from mmpi.structs import Frozen, Leaf
 
 
-class QuoteLevel(msgspec.Struct, frozen=True, gc=False):
+class QuoteLevel(Leaf, frozen=True):
     """One rung that a quoter wants: a valid price and a size; `level` 0 is nearest the touch."""
 
     level: int
@@ -21,16 +20,16 @@ class QuoteLevel(msgspec.Struct, frozen=True, gc=False):
     size: Lots
 
 
-class Quote(msgspec.Struct, frozen=True):
+class Quote(Frozen, frozen=True):
     """A two-sided ladder around `fair` (float ticks); an empty side is pulled. `reason` says why a side is empty."""
 
     fair: float
-    bids: tuple[QuoteLevel, ...]
-    asks: tuple[QuoteLevel, ...]
+    bids: "tuple[QuoteLevel, ...]"
+    asks: "tuple[QuoteLevel, ...]"
     reason: str = ""
 
 
-class MarketView(msgspec.Struct, frozen=True, gc=False):
+class MarketView(Leaf, frozen=True):
     """What a quoter may see: touch, fair values in float ticks, volatility in ticks per sqrt(second), position."""
 
     instrument: Instrument

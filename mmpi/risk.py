@@ -7,17 +7,16 @@ reduces the position is never stopped by position or notional limits. It must no
 from enum import Enum
 from typing import Final
 
-import msgspec
-
 from mmpi.actions import Action, Approved, NewOrder
 from mmpi.instrument import BUY, MONEY_SCALE, SECOND, Instrument, Lots, Money, Nanos, Side
 from mmpi.ports import Quote, QuoteLevel
+from mmpi.structs import Config, Leaf, State
 
 _TOKEN: Final = SECOND
 """One order of the rate limit, in token units, so that the bucket is exact in integers of nanoseconds."""
 
 
-class RiskConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class RiskConfig(Config, frozen=True):
     """Limits, in Money (10^-12 of the quote currency) unless the name says otherwise."""
 
     capital: Money = 10_000 * MONEY_SCALE
@@ -55,7 +54,7 @@ class Refusal(Enum):
     TOTAL_EXPOSURE = "total_exposure"
 
 
-class Exposure(msgspec.Struct, frozen=True, gc=False):
+class Exposure(Leaf, frozen=True):
     """What is at stake in one instrument, orders of unknown fate included; `mid2` 0 = there never was a valid mid."""
 
     position: Lots
@@ -69,11 +68,11 @@ class Exposure(msgspec.Struct, frozen=True, gc=False):
     """Absolute position plus open orders of all other instruments."""
 
 
-class GateState(msgspec.Struct, frozen=True, array_like=True):
+class GateState(State, frozen=True):
     """A RiskGate as plain values."""
 
     open: bool
-    refusals: dict[str, int]
+    refusals: "dict[str, int]"
     base: Money
     peak: Money
     breach: str

@@ -81,6 +81,11 @@ class PathSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return Path(self.runtime_dir) / "status"
 
     @property
+    def guardian_lock(self) -> Path:
+        """Return the lock that keeps a second guardian out."""
+        return Path(self.runtime_dir) / "guardian.lock"
+
+    @property
     def quoter_lock(self) -> Path:
         """Return the lock that keeps a second quoter out."""
         return Path(self.runtime_dir) / "quoter.lock"

@@ -4,7 +4,7 @@
 
 Each round presses at a random moment while orders are live and in flight, then arms, quotes again and goes on. A round
 fails when a bound is broken, when an order is seen after zero was verified, or when something is not as it must be
-afterwards. Half of the boxes run a restless quoter, which always has orders in flight. Exit 1 if any round failed.
+afterwards. Every second box of a mode runs a restless quoter, which always has orders in flight. Exit 1 if any failed.
 """
 
 import argparse

@@ -3,10 +3,12 @@
 import asyncio
 import base64
 import hashlib
+import queue
+import threading
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
 from practice_builders import GUARDIAN, MASTER, QUOTER, venue
@@ -208,3 +210,50 @@ class Door:
         """Keep."""
         assert all(approved.ts == now for approved in actions)
         self.sent += actions
+
+
+# A box --------------------------------------------------------------------------------------------------------------
+
+
+def write_keys(folder: Path, quoter: bytes = QUOTER, guardian: bytes = GUARDIAN) -> Path:
+    """Return a folder of secrets for MASTER."""
+    folder.mkdir(mode=0o700, exist_ok=True)
+    texts = {"account": MASTER, "quoter.key": f"0x{quoter.hex()}", "guardian.key": f"0x{guardian.hex()}"}
+    for name, text in texts.items():
+        (folder / name).write_text(text + "\n")
+        (folder / name).chmod(0o600)
+    return folder
+
+
+def box_environ(folder: Path, url: str = "") -> dict[str, str]:
+    """Return the environment of a box in a folder: on the generated market, or practising at a server."""
+    environ = {
+        "MMPI_PATHS__STATE_DIR": str(folder / "state"),
+        "MMPI_PATHS__RUNTIME_DIR": str(folder / "run"),
+        "MMPI_SECRETS__DIR": str(folder / "keys"),
+    }
+    if url:
+        base = url.removesuffix("/ws").replace("ws://", "http://")
+        environ |= {"MMPI_VENUE__NAME": "hyperliquid", "MMPI_VENUE__MODE": "practice", "MMPI_VENUE__URL": base}
+    return environ
+
+
+@contextmanager
+def practice_thread(path: Path) -> Iterator[Practice]:
+    """Give a practice server in a thread of its own, for commands that bring their own loop."""
+    made: queue.Queue[tuple[Practice, asyncio.AbstractEventLoop, asyncio.Event]] = queue.Queue()
+
+    async def serve() -> None:
+        ended = asyncio.Event()
+        async with practice(path) as venue:
+            made.put((venue, asyncio.get_running_loop(), ended))
+            await ended.wait()
+
+    thread = threading.Thread(target=lambda: asyncio.run(serve()))
+    thread.start()
+    venue, loop, ended = made.get(timeout=5)
+    try:
+        yield venue
+    finally:
+        loop.call_soon_threadsafe(ended.set)
+        thread.join()

@@ -1,5 +1,6 @@
 """mmpi.runtime.gateway: nothing is placed under a halt word, and what did not leave is reported."""
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -56,6 +57,7 @@ def word(folder: Path, state: int) -> HaltWord:
     """Return a halt word in this state."""
     made = HaltWord.create(folder / "halt")
     made.set(state, "test")
+    made.beat(time.monotonic_ns())
     return made
 
 
@@ -113,6 +115,15 @@ def test_no_word_at_all(tmp_path: Path) -> None:
     assert (wire.frames, len(nobody.unsent)) == ([], 1)
     venue_gateway(wire, None).send(approved(PLACE), NOW)
     assert wire.frames == [b"NewOrder"]
+
+
+def test_a_guardian_that_is_gone(tmp_path: Path) -> None:
+    """RUN written by a guardian that beat more than a second ago permits nothing, whatever the loop has seen."""
+    wire, halt = Wire(), word(tmp_path, RUN)
+    halt.beat(time.monotonic_ns() - 1_001_000_000)
+    gateway = venue_gateway(wire, halt)
+    gateway.send(approved(PLACE), NOW)
+    assert (wire.frames, reports(gateway)) == ([], [("0x01", ExecType.REJECTED, "halted")])
 
 
 def test_a_dead_link(tmp_path: Path) -> None:

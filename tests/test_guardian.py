@@ -120,7 +120,8 @@ class Box:
         async def keep(answer: dict[str, Any]) -> None:
             answers.append(answer)
 
-        await self.guardian.command({"cmd": name, "by": "tester", **more}, 42, keep)
+        async with asyncio.timeout(3):
+            await self.guardian.command({"cmd": name, "by": "tester", **more}, 42, keep)
         return answers[-1]
 
     @asynccontextmanager
@@ -399,6 +400,17 @@ async def test_arming_what_is_armed(tmp_path: Path) -> None:
         before = (tmp_path / "latch.json").read_bytes()
         assert await box.command("arm") == {"final": True, "armed": True, "note": "was not latched"}
         assert (tmp_path / "latch.json").read_bytes() == before
+
+
+async def test_arming_what_another_hand_latched(tmp_path: Path) -> None:
+    """A latch written beside a guardian that runs counts: arming stops everything first, then writes armed."""
+    hand = FakeHand()
+    async with guarding(tmp_path, hand) as box:
+        Latch(tmp_path / "latch.json").trip("another hand", "smoke", 5)
+        hand.place("1")
+        answer = await box.command("arm")
+        assert (answer.get("note"), answer["armed"], hand.orders) == (None, True, {})
+        assert Latch(tmp_path / "latch.json").load().latched is False
 
 
 async def test_arming_twice_at_once(tmp_path: Path) -> None:

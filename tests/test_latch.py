@@ -158,7 +158,7 @@ def test_only_the_canonical_bytes_are_trusted(tmp_path: Path) -> None:
 def test_a_trip_that_cannot_be_written_is_latched_all_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
-    """A trip that fails at any step is an error that names the file; the armed record is gone, so it is latched (I3)."""
+    """A trip that fails at any step is an error naming the file; the armed record is gone, so it is latched (I3)."""
     latch = armed(tmp_path)
     break_at(step, monkeypatch)
     with pytest.raises(DeviceError, match=r"latch.json: the latch was not written \(latched\): Input/output error"):

@@ -40,16 +40,22 @@ def response(kind: str, payload: object) -> PostResponse:
 
 
 def test_only_this_instances_orders_are_listed() -> None:
-    """Orders of any run of ours are listed without needing a grid; strangers and unknown coins are not."""
+    """Orders of any run of ours are listed without needing a grid; strangers' are not."""
     listed = [
         order(1, OURS),
         order(2, EARLIER, coin="ETH", side="A"),
         order(3, THEIRS),
-        order(4, None),
-        order(5, OURS, coin="DOGE"),
+        order(4, None, coin="DOGE"),
     ]
     found = cancelling.open_orders(response("info", {"type": "frontendOpenOrders", "data": listed}), OURS, ASSETS)
     assert found == [OpenOrder("BTC", OURS, "1", BUY, 0, 0), OpenOrder("ETH", EARLIER, "2", SELL, 0, 0)]
+
+
+def test_an_order_in_an_unknown_market_is_never_passed_over() -> None:
+    """An order of ours in a market listed since we connected is an error: zero must not be verified while it lives."""
+    listed = [order(1, OURS), order(2, OURS, coin="DOGE")]
+    with pytest.raises(RemoteError, match=r"live in markets that were not listed before: \['DOGE'\]"):
+        cancelling.open_orders(response("info", {"type": "frontendOpenOrders", "data": listed}), OURS, ASSETS)
 
 
 @pytest.mark.parametrize(("kind", "payload"), [("error", "429 Too Many Requests"), ("info", {"data": {}}), ("info", 1)])
@@ -89,7 +95,7 @@ def test_questions_and_answers_carry_their_number() -> None:
 
 def test_live_orders_follow_the_updates() -> None:
     """Orders enter when open and leave when cancelled, rejected or filled."""
-    live = LiveOrders(OURS, ASSETS)
+    live = LiveOrders(OURS)
     live.receive(updates(*((order(oid, OURS), "open") for oid in (1, 2, 3, 4)), (order(5, THEIRS), "open")))
     live.receive(updates((order(1, OURS), "filled"), (order(2, OURS), "selfTradeCanceled")))
     live.receive(updates((order(2, OURS), "canceled")))
@@ -99,14 +105,14 @@ def test_live_orders_follow_the_updates() -> None:
 
 def test_an_unknown_status_counts_as_live() -> None:
     """A word that we do not know keeps the order in the set: a cancel too many does no harm."""
-    live = LiveOrders(OURS, ASSETS)
+    live = LiveOrders(OURS)
     live.receive(updates((order(1, OURS), "pondering")))
     assert len(live) == 1
 
 
 def test_a_full_answer_replaces_the_set() -> None:
     """After a reconnect there is no replay, so the venue's list is what is live."""
-    live = LiveOrders(OURS, ASSETS)
+    live = LiveOrders(OURS)
     live.receive(updates((order(1, OURS), "open")))
     live.replace([OpenOrder("ETH", OURS, "7", SELL, 0, 0)])
     assert [one.order_id for one in live.orders()] == ["7"]
@@ -115,7 +121,7 @@ def test_a_full_answer_replaces_the_set() -> None:
 def test_live_orders_survive_noise_within_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
     """Unreadable frames are counted, others passed over, and the set is bounded."""
     monkeypatch.setattr(cancelling, "MAX_LIVE", 3)
-    live = LiveOrders(OURS, ASSETS)
+    live = LiveOrders(OURS)
     for frame in (b"\xff", "{", b'{"channel":"orderUpdates","data":[1]}'):
         live.receive(frame)
     assert live.unreadable == 3

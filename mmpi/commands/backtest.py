@@ -70,6 +70,8 @@ def _market(
         instrument = instrument_for(args.data, args.instrument, args.tick, args.lot)
         dataset = open_dataset(args.data, instrument)
         return {instrument.name: instrument}, iter(dataset), dataset
+    if args.tick or args.lot:
+        raise ConfigError("--tick and --lot: allowed with --data only; the generated market has its own grid")
     names = [args.instrument] if args.instrument else [each.name for each in settings.instruments]
     unknown = [name for name in names if name not in GENERATED]
     if unknown:

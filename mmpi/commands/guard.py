@@ -10,16 +10,15 @@ import sys
 import time
 from pathlib import Path
 
-import sdnotify
-
 from mmpi.commands.resolved import resolved
 from mmpi.device.identity import instance_id
 from mmpi.device.latch import Latch
 from mmpi.guardian import Guardian
-from mmpi.runtime.board import PAUSED, RUN, HaltWord
+from mmpi.runtime.board import PAUSED, RUN, HaltWord, lock
 from mmpi.runtime.hand import HyperliquidHand
 from mmpi.runtime.ipc import ControlServer
 from mmpi.runtime.secret_files import read_secret
+from mmpi.runtime.service import notifier
 from mmpi.runtime.watch import QuoterWatch
 from mmpi.sections import Box
 from mmpi.venues.hyperliquid.signing import Signer, parse_key
@@ -27,7 +26,10 @@ from mmpi.venues.hyperliquid.signing import Signer, parse_key
 
 def run(args: argparse.Namespace) -> int:
     """Return 0 once the guardian was told to end."""
-    asyncio.run(_guard(resolved(args.config, Box)))
+    box = resolved(args.config, Box)
+    # First of all: it is what keeps a second guardian from touching the halt word.
+    with lock(box.paths.guardian_lock, "guardian"):
+        asyncio.run(_guard(box))
     return 0
 
 
@@ -36,7 +38,6 @@ async def _guard(box: Box) -> None:
     for folder in (paths.runtime_dir, paths.state_dir):
         Path(folder).mkdir(parents=True, exist_ok=True, mode=0o700)
     hand = _hand(box)
-    # The socket first: it is what keeps a second guardian from touching the halt word.
     control = ControlServer(paths.control, lambda *request: guardian.command(*request))
     await control.start()
     halt = HaltWord.create(paths.halt)
@@ -45,16 +46,14 @@ async def _guard(box: Box) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, ended.set)
     guarding, waiting = asyncio.create_task(guardian.run()), asyncio.create_task(ended.wait())
-    notifier = sdnotify.SystemdNotifier()
-    if notifier.socket is not None:
-        notifier.socket.setblocking(False)
-    notifier.notify("READY=1")
+    notify = notifier()
+    notify("READY=1")
     latch = f"latched: {guardian.stored.reason}" if guardian.stored.latched else "armed"
     print(f"mmpi guardian: {latch}; listening on {paths.control}", file=sys.stderr, flush=True)
     try:
         await asyncio.wait({guarding, waiting}, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        notifier.notify("STOPPING=1")
+        notify("STOPPING=1")
         if halt.state == RUN:
             halt.set(PAUSED, "guardian stopped")
         halt.beat(time.monotonic_ns())

@@ -15,7 +15,7 @@ import msgspec
 from mmpi.config.schema import dotted
 from mmpi.errors import ConfigError
 from mmpi.instrument import Money, make_instrument, money, money_text
-from mmpi.sections import VenueSettings
+from mmpi.sections import PathSettings, VenueSettings
 from mmpi.settings import InstrumentSettings, Settings
 from mmpi.sim.market import GENERATED
 
@@ -23,6 +23,8 @@ LOSS_FRACTION: Final = 10
 """A session may lose a tenth of the capital; more wants a written reason (risk.override_reason)."""
 CHECKPOINT_BYTES: Final = 256 * 1024
 """Twice what the checkpoint that opens a segment can take for one instrument: the rest has to hold events."""
+SOCKET_PATH: Final = 107
+"""Bytes of a socket's name that the kernel takes (unix(7): sun_path is 108 with its closing zero)."""
 SEGMENTS: Final = 2
 """The journal drops whole segments while it writes another, so it needs room for two."""
 
@@ -36,6 +38,7 @@ class Problem(msgspec.Struct, frozen=True):
 
 def problems(settings: Settings, override_reason: str) -> Iterator[Problem]:
     """Return every broken relation."""
+    yield from _folders(settings.paths)
     yield from _venue(settings.venue)
     yield from _order_of_limits(settings)
     if not override_reason:
@@ -62,6 +65,12 @@ def notes(settings: Settings, override_reason: str) -> Iterator[str]:
     whole, most = sum(2 * _side(each) for each in settings.instruments), settings.risk.max_total
     if whole > most:
         yield f"risk.max_total: {money_text(most)} is less than all ladders together ({money_text(whole)})"
+
+
+def _folders(paths: PathSettings) -> Iterator[Problem]:
+    socket = str(paths.control)
+    if (spare := SOCKET_PATH - len(socket.encode())) < 0:
+        yield Problem(("paths.runtime_dir",), f"a path {-spare} bytes shorter: {socket} is too long for a socket")
 
 
 def _venue(venue: VenueSettings) -> Iterator[Problem]:

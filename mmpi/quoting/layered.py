@@ -6,13 +6,12 @@ at or through the opposite touch. It must not know orders, limits or time beyond
 
 import math
 
-import msgspec
-
 from mmpi.instrument import BUY, SECOND, SELL, Instrument, Lots, Nanos, Side, Ticks, positive_decimal
 from mmpi.ports import MarketView, Quote, QuoteLevel
+from mmpi.structs import QuoterConfig
 
 
-class LayeredConfig(msgspec.Struct, frozen=True, tag="layered", forbid_unknown_fields=True):
+class LayeredConfig(QuoterConfig, frozen=True):
     """Symmetric ladder. Percent are of the reference price; exactly one of size and notional is set."""
 
     levels: int = 3

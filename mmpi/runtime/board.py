@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from mmpi.errors import ConfigError, RefusedError
+from mmpi.instrument import SECOND, Nanos
 
 RUN: Final = 0
 PAUSED: Final = 1
@@ -32,6 +33,8 @@ TEXT_AT: Final = 64
 """Byte offset of a file's text; the words before it are numbered below."""
 MAX_REASON: Final = HALT_BYTES - TEXT_AT
 MAX_STATUS: Final = STATUS_BYTES - TEXT_AT
+GUARDIAN_PATIENCE: Final[Nanos] = SECOND
+"""A quoter never trades without a live guardian; this is fifty of its beats."""
 RETRIES: Final = 8
 """Attempts of a reader that meets a writer in the middle of a text; one text takes microseconds."""
 
@@ -92,6 +95,17 @@ class HaltWord:
     def generation(self) -> int:
         """Return how many times the word was set."""
         return self.read()[1]
+
+    def permits(self, now_ns: int) -> bool:
+        """Return True if orders may leave at monotonic time `now_ns`: RUN, by a guardian that is alive."""
+        return self.read()[0] == RUN and self.is_guarded(now_ns)
+
+    def is_guarded(self, now_ns: int) -> bool:
+        """Return True if the guardian was alive just before monotonic time `now_ns`.
+
+        A beat from the future is one from before a reboot: the folder may be on a disk.
+        """
+        return abs(now_ns - self._load(_GUARDIAN_BEAT)) <= GUARDIAN_PATIENCE
 
     @property
     def reason(self) -> str:
@@ -226,8 +240,8 @@ def process_start(pid: int) -> int | None:
     return int(stat.rpartition(b")")[2].split()[19])
 
 
-def lock(path: Path) -> BinaryIO:
-    """Return the locked file, to be kept open for life; RefusedError if another quoter holds it."""
+def lock(path: Path, what: str = "quoter") -> BinaryIO:
+    """Return the locked file, to be kept open for life; RefusedError if another process of that kind holds it."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "r+b", buffering=0)
@@ -238,7 +252,7 @@ def lock(path: Path) -> BinaryIO:
     except BlockingIOError:
         pid = file.read(16).decode("ascii", "replace").strip()
         file.close()
-        raise RefusedError(f"another quoter is running (pid {pid or 'unknown'})") from None
+        raise RefusedError(f"another {what} is running (pid {pid or 'unknown'})") from None
     file.truncate(0)
     file.write(b"%d\n" % os.getpid())
     return file

@@ -12,7 +12,7 @@ from mmpi.actions import Approved, CancelOrder, NewOrder, QueryOrder, RequestLat
 from mmpi.events import ExecReport, ExecType
 from mmpi.instrument import Nanos
 from mmpi.ports import Gateway, Session
-from mmpi.runtime.board import RUN, HaltWord
+from mmpi.runtime.board import HaltWord
 from mmpi.runtime.websocket import Link
 
 
@@ -39,7 +39,7 @@ class VenueGateway:
                     break
         if places:
             for frame in self._session.send(places, wall):
-                if self._halt is not None and self._halt.state != RUN:
+                if self._halt is not None and not self._halt.permits(time.monotonic_ns()):
                     self._report(places, now, ExecType.REJECTED, "halted")
                     return
                 if not self._link.send(frame):
@@ -58,9 +58,9 @@ class PaperGateway:
         self._venue, self._halt, self._on_latch = venue, halt, on_latch
 
     def send(self, actions: Sequence[Approved], now: Nanos) -> None:
-        """Pass everything on; orders only while the halt word says RUN."""
+        """Pass everything on; orders only while the halt word permits them."""
         _ask_latch(actions, self._on_latch)
-        if self._halt is not None and self._halt.state != RUN:
+        if self._halt is not None and not self._halt.permits(time.monotonic_ns()):
             places = [approved for approved in actions if isinstance(approved.action, NewOrder)]
             self.unsent.extend(_unsent(places, now, ExecType.REJECTED, "halted"))
             actions = [approved for approved in actions if not isinstance(approved.action, NewOrder)]

@@ -29,8 +29,8 @@ ANSWER_TIMEOUT_S: Final = 1.0
 PING_S: Final = 5.0
 SILENCE_S: Final = 12.0
 """Two pings without a byte in return: the connection is half open."""
-CANCEL_EXPIRES_MS: Final = 60_000
-"""A late cancel does no harm, so it may be late; but it must not outlive the venue's nonce window by far."""
+EXPIRES_MS: Final = 2000
+"""Every trading action is void this long after it was signed; but see `cancel`."""
 
 
 class HyperliquidHand:
@@ -44,9 +44,10 @@ class HyperliquidHand:
         self.failures = 0
         self._account, self._signer, self._instance, self._key_file = account, signer, instance, key_file
         self._accepted = False
+        self._was_refused = False
         self._refused: asyncio.Future[None] | None = None
         self._assets: dict[str, int] = {}
-        self._orders = cancelling.LiveOrders(instance, self._assets)
+        self._orders = cancelling.LiveOrders(instance)
         self._nonce = 0
         self._link = Link(url, self._opened, self._frame, self._closed)
         self._posts = Posts(self._link.send, ANSWER_TIMEOUT_S)
@@ -87,23 +88,38 @@ class HyperliquidHand:
         except RemoteError:
             self._suspect()
             raise
-        return cancelling.open_orders(answer, self._instance, self._assets)
+        try:
+            return cancelling.open_orders(answer, self._instance, self._assets)
+        except RemoteError:
+            self._suspect()
+            raise
 
     async def cancel(self, orders: Sequence[OpenOrder]) -> None:
-        """Send one signed cancel for all of these and wait for its answer; RemoteError without one."""
+        """Send one signed cancel for all of these and wait for its answer; RemoteError without one.
+
+        After a refusal the next one carries no expiry: with a clock that lies, nothing that expires gets through, and a
+        cancel that comes late does no harm (I8).
+        """
         now_ms: Nanos = time.time_ns() // MILLISECOND
         self._nonce = max(self._nonce + 1, now_ms)
-        nonce = self._nonce
+        nonce, expires = self._nonce, None if self._was_refused else now_ms + EXPIRES_MS
+        known = [order for order in orders if order.instrument in self._assets]
         try:
             answer = await self._posts.ask(
                 lambda number: cancelling.cancel_frame(
-                    number, orders, self._assets, self._signer, nonce, now_ms + CANCEL_EXPIRES_MS
+                    number, known, self._assets, self._signer, nonce, expires
                 )
             )
         except RemoteError:
             self._suspect()
             raise
-        _check_cancel(answer.type, answer.payload)
+        self._was_refused = not _is_accepted(answer)
+        if self._was_refused:
+            raise RemoteError(f"hyperliquid: cancel refused: {bytes(answer.payload)[:200].decode(errors='replace')}")
+        if len(known) < len(orders):
+            # A market listed since we connected: a fresh connection asks for the list again.
+            self._suspect()
+            raise RemoteError("hyperliquid: orders of ours are live in markets that were not listed before")
 
     def _listed(self, answer: PostResponse) -> None:
         """Take the venue's list before any later update is looked at, or an order newer than the list would be lost."""
@@ -160,9 +176,8 @@ class HyperliquidHand:
         self._posts.fail(why)
 
 
-def _check_cancel(kind: str, payload: msgspec.Raw) -> None:
-    """RemoteError unless the venue accepted the cancel as a whole; single misses are normal (already gone)."""
+def _is_accepted(answer: PostResponse) -> bool:
+    """Return True if the venue took the cancel as a whole; single misses are normal (already gone)."""
     with suppress(msgspec.MsgspecError):
-        if kind == "action" and msgspec.json.decode(payload, type=ActionAnswer).status == "ok":
-            return
-    raise RemoteError(f"hyperliquid: cancel refused: {bytes(payload)[:200].decode(errors='replace')}")
+        return answer.type == "action" and msgspec.json.decode(answer.payload, type=ActionAnswer).status == "ok"
+    return False

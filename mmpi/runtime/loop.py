@@ -24,8 +24,6 @@ TICK_S: Final = 0.02
 HEARTBEAT: Final[Nanos] = 200 * MILLISECOND
 """A Timer goes through the engine at least this often; the guardian's patience is 1 s."""
 PUBLISH: Final[Nanos] = 250 * MILLISECOND
-GUARDIAN_PATIENCE: Final[Nanos] = 1000 * MILLISECOND
-"""A quoter never trades without a live guardian: fifty of its beats."""
 SAMPLES: Final = 4096
 """Latency samples kept: the last ones."""
 
@@ -139,8 +137,7 @@ class Loop:
             self._halt.refresh()
         state, generation = self._halt.read()
         reason = self._halt.reason
-        # A beat from the future is one from before a reboot: the folder may be on a disk.
-        if abs(time.monotonic_ns() - self._halt.beat_ns) > GUARDIAN_PATIENCE and state == RUN:
+        if state == RUN and not self._halt.is_guarded(time.monotonic_ns()):
             # The word of a guardian that is gone forbids nothing any more, so its absence must.
             state, generation, reason = PAUSED, -2, "no guardian"
         if generation == self._halt_seen:

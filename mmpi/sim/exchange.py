@@ -7,12 +7,11 @@ queue than the market's messages prove. It must not know latency, clocks or wher
 from collections.abc import Mapping
 from typing import Final
 
-import msgspec
-
 from mmpi.actions import NewOrder, TimeInForce
 from mmpi.events import BookDelta, BookSnapshot, ExecReport, ExecType, Level, MarketEvent, OpenOrder, Trade
 from mmpi.instrument import BUY, SELL, Instrument, Lots, Money, Nanos, Side, Ticks
 from mmpi.sim.queue import BookSide, RestingOrder
+from mmpi.structs import Config
 
 FEE_SCALE: Final = 10**8
 """Fee rates are integers of 10^-8 of the notional, a ten-thousandth of a basis point."""
@@ -24,7 +23,7 @@ GONE: Final = "Order was never placed, already canceled, or filled."
 """Hyperliquid's words for a cancel that comes too late."""
 
 
-class SimConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class SimConfig(Config, frozen=True):
     """Costs and delays of the simulated exchange.
 
     Fees default to Hyperliquid's perpetuals at tier 0 (documentation, "Trading: Fees"); a negative one is a rebate.

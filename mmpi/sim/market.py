@@ -13,11 +13,10 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
-import msgspec
-
 from mmpi.errors import ConfigError
 from mmpi.events import BookSnapshot, Level, Trade
 from mmpi.instrument import BUY, MILLISECOND, SECOND, SELL, Instrument, Lots, Nanos, Side, Ticks, make_instrument
+from mmpi.structs import Config, Leaf
 
 if TYPE_CHECKING:
     import random
@@ -50,7 +49,7 @@ TREND_SHARE: Final = 0.15
 """The trend's standard deviation per second, as a part of the volatility per square root of a second."""
 
 
-class MarketConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class MarketConfig(Config, frozen=True):
     """How lively the generated market is; rates and volatility are those of the normal regime."""
 
     seed: int = 7
@@ -63,7 +62,7 @@ class MarketConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     stall_s: float = 8
 
 
-class _Regime(msgspec.Struct, frozen=True, gc=False):
+class _Regime(Leaf, frozen=True):
     """Multiples of the configured volatility and trade rate, and how long the regime lasts on average."""
 
     volatility: float

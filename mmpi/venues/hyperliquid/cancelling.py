@@ -46,7 +46,8 @@ def post_answer(frame: bytes | str) -> tuple[int, PostResponse] | None:
 def open_orders(response: PostResponse, instance: str, assets: Mapping[str, int]) -> list[OpenOrder]:
     """Return our live orders in an answer to `open_orders_request`; RemoteError if it is none.
 
-    `instance` is any id of ours or its prefix, `assets` the coins that we may trade.
+    `instance` is any id of ours or its prefix, `assets` the venue's markets as we know them. An order of ours in a
+    market that we do not know is a RemoteError too: it cannot be cancelled, and must not be passed over.
     """
     if response.type != "info":
         raise RemoteError(f"hyperliquid: no open orders: {error_text(response)}")
@@ -54,7 +55,11 @@ def open_orders(response: PostResponse, instance: str, assets: Mapping[str, int]
         orders = msgspec.json.decode(response.payload, type=OpenOrdersInfo).data
     except msgspec.MsgspecError as error:
         raise RemoteError(f"hyperliquid: open orders cannot be read: {error}") from None
-    return [_open_order(order) for order in orders if _is_ours(order, instance) and order.coin in assets]
+    ours = [_open_order(order) for order in orders if _is_ours(order, instance)]
+    unknown = sorted({order.instrument for order in ours if order.instrument not in assets})
+    if unknown:
+        raise RemoteError(f"hyperliquid: orders of ours are live in markets that were not listed before: {unknown}")
+    return ours
 
 
 def cancel_frame(
@@ -73,11 +78,10 @@ def cancel_frame(
 class LiveOrders:
     """Follows which of our orders are live, from order updates and full answers."""
 
-    def __init__(self, instance: str, assets: Mapping[str, int]) -> None:
-        """Take any id of ours or its prefix, and the coins that we may trade."""
+    def __init__(self, instance: str) -> None:
+        """Take any id of ours or its prefix."""
         self.unreadable: int = 0
         self._instance: str = instance
-        self._assets: Mapping[str, int] = assets
         self._orders: dict[str, OpenOrder] = {}
 
     def __len__(self) -> int:
@@ -102,7 +106,7 @@ class LiveOrders:
         if not isinstance(message, OrderUpdatesMessage):
             return
         for update in message.data:
-            if _is_ours(update.order, self._instance) and update.order.coin in self._assets:
+            if _is_ours(update.order, self._instance):
                 self._update(update.order, update.status)
 
     def _update(self, order: WireOrder, status: str) -> None:

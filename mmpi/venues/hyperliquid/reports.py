@@ -10,6 +10,7 @@ import msgspec
 
 from mmpi.events import ExecReport, ExecType
 from mmpi.instrument import MILLISECOND, Nanos
+from mmpi.structs import Leaf
 from mmpi.venues.hyperliquid.answers import ActionAnswer, ActionResult, OrderStatus, OrderStatusAnswer
 from mmpi.venues.hyperliquid.messages import OrderUpdate, PostResponse
 from mmpi.venues.hyperliquid.words import cancel_error, order_status, place_error
@@ -26,7 +27,7 @@ class Question(Enum):
     FILLS = "userFills"
 
 
-class Sent(msgspec.Struct, frozen=True, gc=False):
+class Sent(Leaf, frozen=True):
     """An order that a post is about; `order_id` "" while the venue has not named it."""
 
     instrument: str
@@ -40,11 +41,11 @@ class Sent(msgspec.Struct, frozen=True, gc=False):
         )
 
 
-class Post(msgspec.Struct, frozen=True, gc=False):
+class Post(Leaf, frozen=True):
     """A post without an answer yet; a question about the account is about no single order."""
 
     question: Question
-    orders: tuple[Sent, ...] = ()
+    orders: "tuple[Sent, ...]" = ()
 
 
 def batch_reports(post: Post, response: PostResponse, recv_ts: Nanos) -> list[ExecReport]:

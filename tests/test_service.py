@@ -1,0 +1,38 @@
+"""mmpi.runtime.service: systemd is told without a wait, and its absence costs nothing."""
+
+import gc
+import socket
+from pathlib import Path
+
+import pytest
+
+from mmpi.runtime.service import notifier
+
+
+def test_systemd_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is said arrives at the socket that systemd named."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(str(tmp_path / "notify"))
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        notify = notifier()
+        notify("READY=1")
+        assert systemd.recv(100) == b"READY=1"
+        notify.__self__.socket.close()  # type: ignore[attr-defined]
+
+
+def test_a_full_socket_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A systemd that reads nothing does not stop the caller."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(str(tmp_path / "notify"))
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        notify = notifier()
+        for _ in range(2000):
+            notify("WATCHDOG=1")
+        notify.__self__.socket.close()  # type: ignore[attr-defined]
+
+
+def test_no_systemd(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without systemd nothing is opened and nothing is told."""
+    monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
+    notifier()("READY=1")
+    gc.collect()
