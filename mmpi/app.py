@@ -91,6 +91,8 @@ class _Quoter:
         feed = asyncio.create_task(start.feed(self.loop))
         notify = notifier()
         notify("READY=1")
+        mode, name = self.settings.venue.mode, self.settings.venue.name
+        print(f"mmpi run: {mode} on {name}: {', '.join(self.engine.desks)}", file=sys.stderr, flush=True)
         if self.halt is not None and self.halt.beat_ns == 0:
             print("mmpi run: waiting for the guardian; start it with: mmpi guardian", file=sys.stderr)
         try:
@@ -119,7 +121,7 @@ class _Quoter:
             _raise_from(ticking)
             if not self.engine.stopped:
                 left = self.engine.live_orders()
-                why = f"not confirmed by the venue within {STOP_S:g} s: {left} orders may be live"
+                why = f"the venue did not confirm within {STOP_S:g} s that no order of ours is live; we know of {left}"
                 self.failure = self.failure or why
         finally:
             ticking.cancel()

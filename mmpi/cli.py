@@ -84,10 +84,18 @@ def positive(text: str) -> float:
     return value
 
 
+def delay(text: str) -> float:
+    """Return a number of milliseconds from 0 to 10000, for argparse."""
+    value = float(text)
+    if not 0 <= value <= 10_000:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 10000")
+    return value
+
+
 def _demo(command: argparse.ArgumentParser) -> None:
     command.add_argument("--seconds", type=positive, default=0.0, help="end by itself after this long")
     command.add_argument("--seed", type=int, default=7, help="of the generated market")
-    command.add_argument("--latency-ms", type=float, default=40.0, help="of the practice exchange (default 40)")
+    command.add_argument("--latency-ms", type=delay, default=40.0, help="of the practice exchange (default 40)")
 
 
 def _run(command: argparse.ArgumentParser) -> None:
@@ -120,15 +128,19 @@ def _replay(command: argparse.ArgumentParser) -> None:
 
 
 def _journal(command: argparse.ArgumentParser) -> None:
-    command.add_argument("what", choices=("verify", "cat"))
-    command.add_argument("path", type=Path, nargs="?", help="journal folder or segment; default: the quoter's")
+    parts = command.add_subparsers(dest="what", required=True, metavar="WHAT")
+    for name, text in (("verify", "check every record"), ("cat", "print every record, one JSON object a line")):
+        part = parts.add_parser(name, help=text)
+        part.add_argument("path", type=Path, nargs="?", help="journal folder or segment; default: the quoter's")
+        part.add_argument("--config", type=Path, metavar="FILE", default=argparse.SUPPRESS)
+        part.add_argument("--json", action="store_true", default=argparse.SUPPRESS)
 
 
 def _practice(command: argparse.ArgumentParser) -> None:
     parts = command.add_subparsers(dest="what", required=True, metavar="WHAT")
     server = parts.add_parser("hyperliquid", help="the server: REST /info and /exchange, WebSocket /ws")
     server.add_argument("--port", type=int, default=8765, help="on 127.0.0.1; 0 = a free one (default 8765)")
-    server.add_argument("--latency-ms", type=float, default=0.0, help="of a round trip (default 0)")
+    server.add_argument("--latency-ms", type=delay, default=0.0, help="of a round trip (default 0)")
     server.add_argument("--seed", type=int, default=7, help="of the generated market")
     server.add_argument("--secrets", type=Path, metavar="DIR", help="serve only the account of this folder of keys")
     server.add_argument("--mainnet", action="store_true", help="expect mainnet signatures")

@@ -15,7 +15,7 @@ from mmpi.ports import MarketView, Quote
 from mmpi.position import Position
 from mmpi.quoting import make_quoter
 from mmpi.quoting.layered import LayeredConfig
-from mmpi.risk import Exposure, RiskGate
+from mmpi.risk import Exposure, Refusal, RiskGate
 from mmpi.signals.volatility import EwmaVolatility
 from mmpi.signals.weighted_mid import weighted_mid
 from mmpi.structs import Frozen, State
@@ -120,6 +120,8 @@ class Desk:
             reason = "stale_data"
         else:
             quote = self.quoter.quote(self._view(now))
+            if quote.reason:
+                gate.count(Refusal.SIZE_BELOW_LOT)
             shaped = gate.shape(quote, self.instrument, self.position.lots, book.mid2)
             self.reason = "" if shaped.bids or shaped.asks else (quote.reason or "position_limit")
             return shaped

@@ -133,7 +133,7 @@ class Guardian:
         self.errors += 1
         if repr(error) != self.last_error:
             self.last_error = repr(error)
-            print(f"mmpi guardian: {self.last_error}", file=sys.stderr, flush=True)
+            _say(self.last_error)
 
     # Commands -----------------------------------------------------------------------------------------------------
 
@@ -256,6 +256,7 @@ class Guardian:
         elif state == PAUSED and self._may_resume(now):
             self.causes.clear()
             self.halt.set(RUN, "")
+            _say("run")
         elif self._stopping is None and self._hand_ready() and (not self.verified_at or self._live()):
             # Not yet verified, or something of ours came alive while nothing may be.
             self._stop(self.halt.reason)
@@ -287,6 +288,7 @@ class Guardian:
     def _halt(self, state: int, reason: str) -> None:
         """Forbid placing, from this instant."""
         self.halt.set(state, reason)
+        _say(f"{STATE_NAMES[state]}: {reason}")
         self._halted_at, self._silent_since = _now(), 0
 
     def _listen(self, now: Nanos, state: int) -> None:
@@ -296,9 +298,9 @@ class Guardian:
         elif self.watch.acknowledged(self.halt.generation):
             self._silent_since = now
         elif now - self._halted_at >= self._ack_timeout:
-            if state == LATCHED:
-                self.watch.kill()
-            else:
+            if state == LATCHED and self.watch.kill():
+                _say(f"quoter (pid {self.watch.pid}) did not obey: killed")
+            elif state != LATCHED:
                 # Frozen, so it sends nothing; what it sent expires. It is not let on before it obeys (_may_resume).
                 self._silent_since = now
 
@@ -319,6 +321,7 @@ class Guardian:
                 "first_zero_ms": max(0, first_zero - self._stop_began) / MILLISECOND,
                 "verified_ms": (self.verified_at - self._stop_began) / MILLISECOND,
             }
+            _say(f"zero orders, verified {self.last_stop['verified_ms']:.0f} ms after {self._stop_reason!r}")
         finally:
             self._stopping = None
 
@@ -386,6 +389,10 @@ class Guardian:
             await self.hand.cancel(orders)
         except RemoteError:
             self.errors += 1
+
+
+def _say(text: str) -> None:
+    print(f"mmpi guardian: {text}", file=sys.stderr, flush=True)
 
 
 def _now() -> Nanos:

@@ -52,6 +52,7 @@ class Refusal(Enum):
     POSITION = "position"
     INSTRUMENT_NOTIONAL = "instrument_notional"
     TOTAL_EXPOSURE = "total_exposure"
+    SIZE_BELOW_LOT = "size_below_lot"
 
 
 class Exposure(Leaf, frozen=True):

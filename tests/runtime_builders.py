@@ -72,7 +72,7 @@ async def tcp_server(talk: Talk) -> AsyncIterator[str]:
         server.close()
         for task in ends:
             task.cancel()
-        await asyncio.gather(*ends)
+        await asyncio.gather(*ends, return_exceptions=True)
 
 
 async def shake_hands(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, rest: bytes = b"") -> None:

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from typing import Any, NamedTuple
 import pytest
 from engine_builders import Bench, book
 from practice_builders import STRANGER
-from runtime_builders import box_environ, practice_thread, write_keys
+from runtime_builders import board_of, box_environ, practice_thread, write_keys
 
 from mmpi import cli
 from mmpi.app import checkpoint
@@ -118,7 +119,7 @@ def test_python_m_mmpi() -> None:
         (["run", "--seconds", "1 s"], "argument --seconds: invalid positive value: '1 s'"),
         (["practice"], "the following arguments are required: WHAT"),
         (["practice", "keys"], "the following arguments are required: --out"),
-        (["journal", "burn"], "argument what: invalid choice: 'burn'"),
+        (["journal", "burn"], "argument WHAT: invalid choice: 'burn'"),
         (["backtest", "--seed", "x"], "argument --seed: invalid int value: 'x'"),
     ],
 )
@@ -150,9 +151,8 @@ def test_an_interrupt_and_a_closed_pipe(run: Run, monkeypatch: pytest.MonkeyPatc
 
 def test_a_reader_that_leaves() -> None:
     """`mmpi schema | head -1` is no error."""
-    done = subprocess.run(
-        [f"{sys.executable} -m mmpi schema | head -1"], shell=True, capture_output=True, text=True, cwd=ROOT, check=False
-    )
+    line = f"{sys.executable} -m mmpi schema | head -1"
+    done = subprocess.run(line, shell=True, capture_output=True, text=True, cwd=ROOT, check=False)
     assert (done.stdout, done.stderr) == ("{\n", "")
 
 
@@ -191,8 +191,8 @@ def test_a_runtime_folder_that_is_too_long(run: Run, monkeypatch: pytest.MonkeyP
     ended = run("check")
     assert ended.code == 2
     assert ended.err == (
-        f'mmpi check: environment MMPI_PATHS__RUNTIME_DIR: paths.runtime_dir: value "{folder}": allowed: a path 6 bytes '
-        f"shorter: {folder}/guardian.sock is too long for a socket\n"
+        f'mmpi check: environment MMPI_PATHS__RUNTIME_DIR: paths.runtime_dir: value "{folder}": allowed: a path 6 '
+        f"bytes shorter: {folder}/guardian.sock is too long for a socket\n"
     )
 
 
@@ -444,12 +444,24 @@ def test_kill_without_a_guardian(run: Run, box: Path) -> None:
         ended = run(*argv)
         assert ended.code == 4
         assert ended.err == (
-            "mmpi kill: no guardian answers: latched, no quoter found; orders that rest at a venue were NOT cancelled: "
-            "start the guardian (mmpi guardian) again, it will\n"
+            "mmpi kill: no guardian answers: latched; no quoter is running. Nobody verified that no order rests at a "
+            "venue: start the guardian (mmpi guardian), it cancels and verifies\n"
         )
-    assert ended.json() == {"verified": False, "latched": True, "quoter_killed": False}
+    found = ended.json()
+    assert (found["verified"], found["latched"], found["quoter_killed"]) == (False, True, False)
     stored = Latch(box / "state" / "latch.json").load()
     assert (stored.latched, stored.reason, stored.valid) == (True, "kill button", True)
+
+
+def test_kill_without_a_guardian_ends_a_frozen_quoter(
+    run: Run, box: Path, sleeper: "subprocess.Popen[bytes]"
+) -> None:
+    """A quoter that does not obey in time is killed from here, and that is said: exit 4."""
+    board_of(box / "run" / "status", sleeper.pid)
+    ended = run("kill", "--json")
+    assert (ended.code, ended.json()["quoter_killed"]) == (4, True)
+    assert sleeper.wait(timeout=5) == -signal.SIGKILL
+    assert f"the quoter (pid {sleeper.pid}) did not obey within 0.5 s and was killed" in ended.err
 
 
 def test_arm(run: Run, guardian: Callable[..., Guardian]) -> None:
@@ -544,8 +556,8 @@ def test_kill_is_quick(box: Path, guardian: Callable[..., Guardian]) -> None:
 def test_the_guardian_is_small(box: Path) -> None:
     """The guardian's process has no strategy, no configuration checker and no web framework in it."""
     assert box.is_dir()
-    names = ("pydantic", "aiohttp", "numpy", "pyarrow", "rich", "mmpi.config", "mmpi.engine", "mmpi.quoting", "mmpi.risk",
-             "mmpi.sim", "mmpi.settings", "mmpi.app", "coincurve")  # fmt: skip
+    names = ("pydantic", "aiohttp", "numpy", "pyarrow", "rich", "mmpi.config", "mmpi.engine", "mmpi.quoting",
+             "mmpi.risk", "mmpi.sim", "mmpi.settings", "mmpi.app", "coincurve")  # fmt: skip
     assert loaded_by("import mmpi.commands.guard", *names) == ["coincurve"]
 
 

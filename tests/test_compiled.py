@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 
+from mmpi.errors import ConfigError
+
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]
 COMPILED: list[str] = PROJECT["mmpi"]["compiled"]
@@ -44,13 +46,18 @@ def dotted(path: str) -> str:
     return path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
 
 
-def run(folder: Path, *arguments: str, **environment: str) -> str:
-    """Return what Python prints, run with the package that lies in `folder`."""
-    done = subprocess.run(
+def ended(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Return how Python ends, run with the package that lies in `folder`."""
+    return subprocess.run(
         [sys.executable, *arguments],
         cwd=folder, env={**os.environ, "PYTHONPATH": str(folder), **environment},
         capture_output=True, text=True, timeout=TIMEOUT, check=False,
     )  # fmt: skip
+
+
+def run(folder: Path, *arguments: str, **environment: str) -> str:
+    """Return what Python prints, run to a good end with the package that lies in `folder`."""
+    done = ended(folder, *arguments, **environment)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -89,7 +96,7 @@ def test_every_pure_module_is_compiled_or_says_why_not() -> None:
 
 @pytest.mark.slow
 def test_compiled_modules_do_the_same(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Compiled, structs keep options and types, a backtest writes the same bytes, and checkpoints can be read back."""
+    """Structs keep options and types, a backtest writes the same bytes, which replay, and errors keep their code."""
     needs_a_compiler()
     compiled, interpreted = tmp_path / "compiled", tmp_path / "interpreted"
     for folder in (compiled, interpreted):
@@ -108,6 +115,8 @@ def test_compiled_modules_do_the_same(tmp_path: Path, capsys: pytest.CaptureFixt
     journal = (interpreted / "journal.mmj").read_bytes()
     assert len(journal) > 1_000_000
     assert (compiled / "journal.mmj").read_bytes() == journal
+    refused = ended(compiled, "-m", "mmpi", "backtest", "--config", "none.toml")
+    assert refused.returncode == ConfigError.exit_code, refused.stderr
     run(compiled, "-m", "mmpi", "replay", "--verify", str(interpreted / "journal.mmj"))
     with capsys.disabled():
         print(f" compiled {slow / fast:.1f} times as fast ({fast:.2f} s, {slow:.2f} s) ", end="")

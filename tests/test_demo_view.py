@@ -93,6 +93,14 @@ def row(lines: list[str], start: str) -> str:
     return found
 
 
+def test_orders_that_the_guardian_no_longer_sees_are_not_shown() -> None:
+    """A frozen quoter's last word shows orders that the guardian has cancelled: its zero wins over that word."""
+    own = "sell 0.00099"
+    assert any(own in text for text in screen(frame()))
+    assert any(own in text for text in screen(frame(guardian=LATCHED)))
+    assert not any(own in text for text in screen(frame(guardian=LATCHED | {"live_orders": 0})))
+
+
 @pytest.mark.parametrize(
     ("changes", "colour", "words"),
     [

@@ -1,4 +1,4 @@
-"""mmpi.guardian with a venue in memory and real latch, halt word, board and processes; its waits cut to milliseconds."""
+"""mmpi.guardian with a venue in memory; latch, halt word, board and processes are real, waits are cut short."""
 
 import asyncio
 import os
@@ -272,7 +272,7 @@ async def test_a_full_disk_does_not_stop_the_stop(tmp_path: Path) -> None:
 
     class FullDisk(Latch):
         def trip(self, by: str, reason: str, now: int) -> LatchState:
-            raise DeviceError("disk full")
+            raise DeviceError(f"disk full: {by}, {reason}, {now}")
 
     hand = FakeHand()
     async with guarding(tmp_path, hand, latch=FullDisk(tmp_path / "latch.json")) as box:

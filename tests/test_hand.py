@@ -149,7 +149,7 @@ async def test_a_venue_that_does_not_answer(
     monkeypatch.setattr(hand_module, "ANSWER_TIMEOUT_S", 0.1)
     async with practice(tmp_path) as venue, held(of(venue)) as hand:
         connects = hand._link.connects
-        venue.server._one_way_s = 0.5
+        venue.server._one_way_s = 0.25
         with pytest.raises(RemoteError, match=r"no answer within 0\.1 s"):
             await question(hand)
         assert hand.failures == 1
@@ -160,11 +160,11 @@ async def test_a_venue_that_does_not_answer(
 async def test_a_half_open_connection(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A venue that answers no ping is left for a fresh connection; one that does is kept."""
     monkeypatch.setattr(hand_module, "PING_S", 0.02)
-    monkeypatch.setattr(hand_module, "SILENCE_S", 0.2)
+    monkeypatch.setattr(hand_module, "SILENCE_S", 0.1)
     async with practice(tmp_path) as venue, held(of(venue)) as hand:
-        await asyncio.sleep(0.25)
+        await asyncio.sleep(0.15)
         assert hand._link.connects == 1
-        venue.server._one_way_s = 0.5
+        venue.server._one_way_s = 0.25
         await until(lambda: hand._link.connects == 2)
 
 

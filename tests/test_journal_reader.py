@@ -162,8 +162,8 @@ def test_the_verdict_counts(tmp_path: Path) -> None:
     verdict = verify_journal(tmp_path)
     segments = len(list(tmp_path.iterdir()))
     assert segments > 1
-    assert (verdict.segments, verdict.checkpoints, verdict.events, verdict.actions) == (segments, segments, 10, 10)
-    assert verdict.records == 2 * 10 + segments + 1
+    assert (verdict.segments, verdict.checkpoints, verdict.events, verdict.actions) == (segments, segments + 1, 10, 10)
+    assert verdict.records == 2 * 10 + segments + 2
     assert (verdict.first_ts, verdict.last_ts, verdict.clean_stop) == (10, 19, True)
     assert (verdict.torn, verdict.damage) == ((), ())
 

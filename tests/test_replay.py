@@ -58,13 +58,13 @@ def rewrite(segment: Path, found: list[Record]) -> None:
 
 
 def test_a_run_replays_exactly(tmp_path: Path) -> None:
-    """Every action is computed again and every later checkpoint compared; the verdict says what was covered."""
+    """Every action is computed again, every later checkpoint and the last state compared; the verdict says so."""
     run(tmp_path, 100, segment_bytes=1000)
     segments = len(list(tmp_path.iterdir()))
     assert segments > 3
     verdict = verify_replay(tmp_path, build)
     assert verdict == ReplayVerdict(
-        events=100, actions=100, checkpoints=segments - 1, restarts=0, first_ts=1, last_ts=100, torn=(), damage=(),
+        events=100, actions=100, checkpoints=segments, restarts=0, first_ts=1, last_ts=100, torn=(), damage=(),
         mismatch=None,
     )  # fmt: skip
     assert verdict.exact
@@ -186,7 +186,7 @@ def test_later_runs_start_anew(tmp_path: Path) -> None:
     run(tmp_path, 7)
     verdict = verify_replay(tmp_path, build)
     assert verdict.exact
-    assert (verdict.events, verdict.restarts, verdict.checkpoints, len(verdict.torn)) == (12, 1, 0, 1)
+    assert (verdict.events, verdict.restarts, verdict.checkpoints, len(verdict.torn)) == (12, 1, 1, 1)
 
 
 def test_nothing_is_claimed_for_a_gap(tmp_path: Path) -> None:

@@ -49,7 +49,8 @@ def run(args: argparse.Namespace) -> int:
     sink = _sink(args.journal, engine, settings.digest)
     started = time.monotonic()
     show = _Progress(dataset, args) if sys.stderr.isatty() and not args.json else None
-    Backtest(engine, sink, settings.sim).run(market, show)
+    if not Backtest(engine, sink, settings.sim).run(market, show):
+        raise ConfigError(f"--data {args.data}: no market event of {', '.join(instruments)} in it")
     elapsed = time.monotonic() - started
     if isinstance(sink, JournalWriter):
         sink.close()
@@ -66,7 +67,9 @@ def _market(
     args: argparse.Namespace, settings: Settings
 ) -> tuple[dict[str, Instrument], Iterator[MarketEvent], Dataset | None]:
     """Return the instruments, their events, and the recorded set if it is one."""
-    if args.data:
+    if args.data is not None:
+        if not args.data:
+            raise ConfigError("--data '': empty; allowed: a recorded set or file, or leave it out (generated market)")
         instrument = instrument_for(args.data, args.instrument, args.tick, args.lot)
         dataset = open_dataset(args.data, instrument)
         return {instrument.name: instrument}, iter(dataset), dataset

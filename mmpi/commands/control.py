@@ -10,16 +10,23 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from mmpi.commands.client import NoGuardianError, call
 from mmpi.errors import RefusedError, RemoteError
 from mmpi.folders import path_setting
 
+if TYPE_CHECKING:
+    from mmpi.runtime.watch import QuoterWatch
+
 KILL_S: Final = 30.0
 """Time given to a stop before the command says that it is not verified; the guardian goes on after that."""
 ACCEPT_S: Final = 2.0
 """A guardian that has not accepted a press within this hangs: a hundred of its looks."""
+ACK_S: Final = 0.5
+"""As the guardian: a quoter that does not obey within this is killed."""
+CANCEL_S: Final = 3.0
+"""Without a guardian: time for the quoter's own cancels."""
 ANSWER_S: Final = 5.0
 ARM_S: Final = 15.0
 """Longer than the guardian waits for a stop to be verified."""
@@ -36,33 +43,64 @@ def run(args: argparse.Namespace) -> int:
 
 def _kill(args: argparse.Namespace, runtime: Path, state: Path) -> int:
     request = {"cmd": "kill", "by": _person(), "reason": args.reason}
+    pressed = False
     try:
         for answer in call(runtime / "guardian.sock", request, KILL_S, ACCEPT_S):
             if answer.get("error"):
                 raise RemoteError(str(answer["error"]))
             if answer.get("accepted"):
+                pressed = True
                 _say(args, "pressed: nothing is placed any more; cancelling")
     except NoGuardianError:
         return _kill_alone(args, runtime, state)
+    except RemoteError as error:
+        _print(args, {"verified": False, "latched": pressed}, "")
+        if not pressed:
+            raise
+        raise RemoteError(
+            f"latched, nothing is placed any more, but zero orders are not verified: {error}; the guardian goes on "
+            "trying (mmpi status)"
+        ) from None
     text = "latched; zero orders: first seen after {first_zero_ms:.0f} ms, verified after {verified_ms:.0f} ms"
     _print(args, answer, text)
     return 0
 
 
 def _kill_alone(args: argparse.Namespace, runtime: Path, state: Path) -> int:
-    """Latch and end the quoter by our own hand; only the guardian could have cancelled at the venue."""
+    """Latch by our own hand, and have the quoter cancel what it can; only a guardian could verify it at the venue."""
     from mmpi.device.latch import Latch
+    from mmpi.runtime.board import LATCHED, HaltWord
     from mmpi.runtime.watch import QuoterWatch
 
     stored = Latch(state / "latch.json").trip(_person(), args.reason, time.time_ns())
     watch = QuoterWatch(runtime / "status")
     watch.poll(time.monotonic_ns(), 0)
-    killed = watch.kill()
-    _print(args, {"final": True, "verified": False, "latched": stored.latched, "quoter_killed": killed}, "")
+    done, killed = "no quoter is running", False
+    if watch.alive:
+        generation = HaltWord.create(runtime / "halt").set(LATCHED, args.reason)
+        done, killed = _end_quoter(watch, runtime, generation)
+    _print(args, {"verified": False, "latched": stored.latched, "quoter_killed": killed, "quoter": done}, "")
     raise RemoteError(
-        f"no guardian answers: latched{f', quoter (pid {watch.pid}) killed' if killed else ', no quoter found'}; "
-        "orders that rest at a venue were NOT cancelled: start the guardian (mmpi guardian) again, it will"
+        f"no guardian answers: latched; {done}. Nobody verified that no order rests at a venue: start the guardian "
+        "(mmpi guardian), it cancels and verifies"
     )
+
+
+def _end_quoter(watch: "QuoterWatch", runtime: Path, generation: int) -> tuple[str, bool]:
+    """Return what became of the quoter, and whether it was killed: one that obeys cancels its own orders."""
+    from mmpi.runtime.board import StatusBoard
+
+    end = time.monotonic() + ACK_S
+    while watch.alive and not watch.acknowledged(generation) and time.monotonic() < end:
+        time.sleep(0.01)
+        watch.poll(time.monotonic_ns(), 0)
+    if not watch.acknowledged(generation):
+        return f"the quoter (pid {watch.pid}) did not obey within {ACK_S:g} s and was killed", watch.kill()
+    board, left, end = StatusBoard.open(runtime / "status"), -1, time.monotonic() + CANCEL_S
+    while board is not None and left and time.monotonic() < end:
+        time.sleep(0.05)
+        left = sum(each["orders"] for each in json.loads(board.read() or b"{}").get("instruments", {}).values())
+    return f"the quoter (pid {watch.pid}) obeyed and cancelled; it knows of {max(left, 0)} live orders", False
 
 
 def _arm(args: argparse.Namespace, runtime: Path, state: Path) -> int:
@@ -88,11 +126,14 @@ def _arm_alone(args: argparse.Namespace, state: Path) -> int:
 
 def _status(args: argparse.Namespace, runtime: Path, state: Path) -> int:
     from mmpi.device.latch import Latch
-    from mmpi.runtime.board import StatusBoard
+    from mmpi.runtime.board import StatusBoard, process_start
 
     board = StatusBoard.open(runtime / "status")
     text = board.read() if board is not None else None
     summary: dict[str, Any] = json.loads(text) if text else _nothing()
+    if board is not None and process_start(board.pid) != board.start_time:
+        summary["reason"] = f"not running; its last word: {summary['reason'] or 'quoting'}"
+        summary["state"] = "no quoter"
     beat_age = (time.monotonic_ns() - board.beat_ns) / 1e9 if board is not None and board.beat_ns else None
     try:
         guardian = list(call(runtime / "guardian.sock", {"cmd": "status"}, ANSWER_S))[-1]
@@ -124,7 +165,7 @@ def _nothing() -> dict[str, Any]:
 
 def _show(summary: dict[str, Any]) -> None:
     guardian, age = summary["guardian"], summary["age_s"]
-    stale = age is not None and age > 1.0
+    stale = age is not None and age > 1.0 and summary["state"] != "no quoter"
     print(f"latch     {summary['latch']}{': ' + summary['latch_reason'] if summary['latch'] == 'latched' else ''}")
     silence = f"SILENT for {age:.1f} s; last: " if stale else ""
     print(f"quoter    {silence}{summary['reason'] or 'quoting'}")

@@ -60,8 +60,10 @@ def _lamps(frame: Frame) -> Text:
 
 
 def _ladders(frame: Frame, summary: Summary, depth: int) -> Table:
-    """The books side by side; what a silent quoter last saw is dim and says how old it is."""
+    """The books side by side; what a silent quoter last saw is dim, and its orders go when the guardian sees none."""
     stale = frame.beat_age_s > STALE_S
+    guardian = frame.guardian
+    gone = guardian is not None and guardian["state"] != "run" and guardian["live_orders"] == 0
     table = Table.grid(padding=(0, 3, 0, 0))
     for _ in summary.instruments:
         table.add_column(width=LADDER_WIDTH, no_wrap=True)
@@ -73,15 +75,15 @@ def _ladders(frame: Frame, summary: Summary, depth: int) -> Table:
             header.append(f"  {frame.beat_age_s:.0f} s old", style="bold red")
         elif each.reason != summary.reason:
             header.append(f"  {each.reason}", style="yellow")
-        blocks.append(Group(header, *_ladder(each, depth)))
+        blocks.append(Group(header, *_ladder(each, [] if gone else each.own, depth)))
     table.add_row(*blocks, style="dim" if stale else "")
     return table
 
 
-def _ladder(each: InstrumentStatus, depth: int) -> list[Text]:
+def _ladder(each: InstrumentStatus, own: list[OwnOrder], depth: int) -> list[Text]:
     """Own orders and book levels by price, asks above bids; own orders are shown before levels farther out."""
-    asks = _levels(each.asks, [own for own in each.own if own.side == "sell"], depth, "sell")
-    bids = _levels(each.bids, [own for own in each.own if own.side == "buy"], depth, "buy")
+    asks = _levels(each.asks, [order for order in own if order.side == "sell"], depth, "sell")
+    bids = _levels(each.bids, [order for order in own if order.side == "buy"], depth, "buy")
     return [*reversed(asks), Text("-" * LADDER_WIDTH, style="dim"), *bids]
 
 

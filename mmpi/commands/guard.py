@@ -13,6 +13,7 @@ from pathlib import Path
 from mmpi.commands.resolved import resolved
 from mmpi.device.identity import instance_id
 from mmpi.device.latch import Latch
+from mmpi.errors import RemoteError
 from mmpi.guardian import Guardian
 from mmpi.runtime.board import PAUSED, RUN, HaltWord, lock
 from mmpi.runtime.hand import HyperliquidHand
@@ -62,6 +63,8 @@ async def _guard(box: Box) -> None:
         await control.close()
     if guarding.done() and not guarding.cancelled():
         guarding.result()
+    if hand is not None and not guardian.verified_at:
+        raise RemoteError("ended before it was verified that no order of ours is live: look at the venue")
 
 
 def _hand(box: Box) -> HyperliquidHand | None:

@@ -19,5 +19,6 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps({"account": made.account, "agents": dict(made.agents), "dir": str(args.out)}))
     else:
-        print(f"practice account {made.account}: keys in {args.out} (use: MMPI_SECRETS__DIR={args.out})")
+        print(f"practice account {made.account}: keys in {args.out}")
+        print(f"use them: export MMPI_SECRETS__DIR={args.out.absolute()}")
     return 0

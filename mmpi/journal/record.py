@@ -188,5 +188,6 @@ def decode(record: Record) -> Event | Approved | Checkpoint | str:
 def _decode(decoder: msgspec.msgpack.Decoder[_T], record: Record) -> _T:
     try:
         return decoder.decode(record.payload)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, ValueError) as error:
+        # ValueError: text that is no UTF-8.
         raise JournalError(f"{record.where()}: {KIND_NAMES[record.kind]}: {error}") from None

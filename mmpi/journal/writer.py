@@ -83,6 +83,8 @@ class JournalWriter:
         if self._fd < 0:
             return
         if not self._failure:
+            # The last state: replay compares with it what no action shows, such as the price of a last fill.
+            self._append(CHECKPOINT, encode_payload(self._checkpoint()))
             self._append(NOTE, encode_payload(note))
         self._close_segment()
 

@@ -32,19 +32,21 @@ class Backtest:
         self._venue = SimVenue(Matching(instruments, sim), sim, random.Random(sim.seed))
         self._now: Nanos = 0
 
-    def run(self, market: Iterable[MarketEvent], progress: Callable[[Nanos], None] | None = None) -> None:
-        """Feed the whole market, then stop as a live run stops: cancel everything and see it confirmed."""
-        for count, event in enumerate(market):
-            if count == 0:
+    def run(self, market: Iterable[MarketEvent], progress: Callable[[Nanos], None] | None = None) -> int:
+        """Return how many market events there were. It ends as a live run does: everything cancelled and confirmed."""
+        count = 0
+        for count, event in enumerate(market, start=1):
+            if count == 1:
                 self._begin(event.recv_ts)
             self._until(event.recv_ts)
             self._now = event.recv_ts
             self._venue.market(event)
             self._step(event)
-            if progress is not None and count % PROGRESS_EVERY == 0:
+            if progress is not None and count % PROGRESS_EVERY == 1:
                 progress(self._now)
         self._step(Stopping(self._now, "end of data"))
         self._until(self._now + DRAIN)
+        return count
 
     def _begin(self, now: Nanos) -> None:
         self._now = now

@@ -71,7 +71,8 @@ class _Line:
                 await asyncio.sleep(max(0.0, due - self._loop.time()))
                 await socket.send_frame(message, WSMsgType.TEXT)
         self._open = False
-        await socket.close()
+        with contextlib.suppress(ConnectionError):
+            await socket.close()
 
 
 class PracticeServer:
