@@ -11,7 +11,6 @@ import sys
 import time
 from collections.abc import Callable, Coroutine
 from decimal import Decimal
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,6 +26,7 @@ from mmpi.journal.record import Checkpoint
 from mmpi.journal.writer import JournalWriter
 from mmpi.runtime import ipc
 from mmpi.runtime.board import HaltWord, StatusBoard, lock
+from mmpi.runtime.build import build_id
 from mmpi.runtime.feeds import VenueFeed, play
 from mmpi.runtime.gateway import PaperGateway, VenueGateway
 from mmpi.runtime.loop import Loop, Outlet, SteadyClock
@@ -271,7 +271,7 @@ def checkpoint(engine: Engine, digest: str) -> Checkpoint:
     return Checkpoint(
         digest=digest,
         cl_ord_prefix=engine.params.cl_ord_prefix,
-        mmpi_version=version("mmpi"),
+        mmpi_version=build_id(),
         engine_config=msgspec.json.encode(engine.params),
         engine_state=engine.checkpoint(),
     )

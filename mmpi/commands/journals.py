@@ -12,8 +12,11 @@ from pathlib import Path
 import msgspec
 
 from mmpi.app import rebuild
+from mmpi.engine import Engine
 from mmpi.folders import path_setting
 from mmpi.journal.reader import cat_journal, verify_journal
+from mmpi.journal.record import Checkpoint
+from mmpi.runtime.build import build_id
 from mmpi.runtime.replay import verify_replay
 
 
@@ -32,8 +35,17 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _replay(args: argparse.Namespace, path: Path) -> int:
-    verdict = verify_replay(path, rebuild)
+    builds: set[str] = set()
+
+    def build(saved: Checkpoint) -> Engine:
+        builds.add(saved.mmpi_version)
+        return rebuild(saved)
+
+    verdict = verify_replay(path, build)
     _print(args, verdict, exact=verdict.exact, mismatch=str(verdict.mismatch) if verdict.mismatch else "")
+    others = sorted(builds - {build_id()})
+    if others and not verdict.exact:
+        print(f"mmpi replay: written by mmpi {', '.join(others)}; this is {build_id()}", file=sys.stderr)
     return 0 if verdict.exact or not args.verify else 1
 
 
