@@ -37,4 +37,6 @@ class JournalError(MmpiError):
 
 
 class DeviceError(MmpiError):
-    """A pin, a lamp or a power line that does not do its job."""
+    """A part of the box that does not do its job: the disk under latch and identity, a pin, a lamp, a power line."""
+
+    exit_code = 3

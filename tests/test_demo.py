@@ -88,7 +88,7 @@ def test_a_child_that_fails_shows_its_log(tmp_path: Path) -> None:
     child = Child("exchange", ["practice", "hyperliquid", "--latency-ms", "-1"], tmp_path, os.environ)
     try:
         assert until(lambda: child.code is not None)
-        with pytest.raises(ChildError, match=r"^the exchange ended with exit code 2(.|\n)*--latency-ms -1") as caught:
+        with pytest.raises(ChildError, match=r"^the exchange ended with exit code 2(.|\n)*--latency-ms: -1") as caught:
             child.check()
         assert caught.value.exit_code == 2
     finally:

@@ -118,7 +118,7 @@ async def test_a_lost_connection(tmp_path: Path) -> None:
 async def test_what_was_in_flight_is_in_doubt(tmp_path: Path) -> None:
     """Orders without an answer when the connection ends are reported LOST before the end is."""
     rig = Rig(tmp_path)
-    async with practice(tmp_path, latency_ms=100) as venue, rig.trading(venue) as feed:
+    async with practice(tmp_path, latency_ms=400) as venue, rig.trading(venue) as feed:
         await until(lambda: rig.engine.live_orders() == 4)
         feed.link.abort("cable pulled")
         await until(lambda: "Disconnected" in rig.sink.kinds())

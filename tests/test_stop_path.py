@@ -250,8 +250,8 @@ def test_sigterm_leaves_nothing_behind(quoting: Stack) -> None:
 # The others' deaths ---------------------------------------------------------------------------------------------------
 
 
-def test_without_a_guardian_nothing_is_quoted_and_the_button_still_kills(quoting: Stack) -> None:
-    """The guardian SIGKILLed: all is pulled, status says why, `mmpi kill` latches and kills by its own hand."""
+def test_without_a_guardian_nothing_is_quoted_and_the_button_still_latches(quoting: Stack) -> None:
+    """The guardian SIGKILLed: all is pulled, status says why, `mmpi kill` latches by its own hand."""
     with OrderWatch(quoting.port) as watch:
         time.sleep(0.2)
         killed = quoting.guardian.send(KILL)
@@ -260,11 +260,36 @@ def test_without_a_guardian_nothing_is_quoted_and_the_button_still_kills(quoting
     shown = json.loads(quoting.mmpi("status", "--json").stdout)
     assert shown["guardian"] is None and "no guardian" in shown["reason"]
     pressed = quoting.mmpi("kill")
-    assert pressed.returncode == 4 and "NOT cancelled" in pressed.stderr
+    assert pressed.returncode == 4 and "obeyed and cancelled; it knows of 0 live orders" in pressed.stderr
+    assert "Nobody verified" in pressed.stderr
     assert latch_file(quoting) == "latched"
-    assert quoting.quoter.wait(5) == -KILL
+    assert quoting.quoter.runs
     quoting.start_guardian()
     assert quoting.status()["latch"] == "latched"
+
+
+def test_a_press_just_after_the_guardian_died_leaves_nothing(quoting: Stack) -> None:
+    """The last process that can cancel is asked to, not killed: zero at the venue though no guardian is there."""
+    with OrderWatch(quoting.port) as watch:
+        quoting.guardian.send(KILL)
+        pressed = quoting.mmpi("kill")
+        ended = time.monotonic_ns()
+        time.sleep(1.0)
+    assert pressed.returncode == 4 and "obeyed and cancelled" in pressed.stderr
+    assert watch.last_live(ended) <= ended + round(quoting.round_trips_ms * 1e6)
+    assert quoting.quoter.runs and latch_file(quoting) == "latched"
+
+
+def test_a_press_without_a_guardian_kills_a_frozen_quoter(quoting: Stack) -> None:
+    """A quoter that does not obey is killed by the command itself, which says so; the next guardian cancels."""
+    quoting.guardian.send(KILL)
+    quoting.quoter.send(FREEZE)
+    pressed = quoting.mmpi("kill")
+    assert pressed.returncode == 4 and "did not obey within 0.5 s and was killed" in pressed.stderr
+    assert quoting.quoter.wait(5) == -KILL
+    quoting.start_guardian()
+    quoting.wait(lambda: quoting.status()["verified_zero"], 10, "the verified zero")
+    assert quoting.orders() == []
 
 
 def test_a_new_guardian_lets_an_armed_quoter_go_on(quoting: Stack) -> None:
@@ -281,16 +306,15 @@ def test_a_new_guardian_lets_an_armed_quoter_go_on(quoting: Stack) -> None:
 
 
 def test_a_frozen_guardian_stops_quoting_and_cannot_swallow_a_press(quoting: Stack) -> None:
-    """The guardian SIGSTOPped: all is pulled; a press latches and kills without it; thawed, it has latched too."""
+    """The guardian SIGSTOPped: all is pulled; a press latches without it; thawed, it has latched too."""
     with OrderWatch(quoting.port) as watch:
         time.sleep(0.2)
         frozen = quoting.guardian.send(FREEZE)
         time.sleep(2.0)
         assert (watch.last_live(frozen) - frozen) / 1e6 <= NO_GUARDIAN_MS + quoting.round_trips_ms
         pressed = quoting.mmpi("kill", timeout=10)
-        assert pressed.returncode == 4
-        assert quoting.quoter.wait(5) == -KILL
         quoting.guardian.send(THAW)
+        assert pressed.returncode == 4 and "obeyed and cancelled" in pressed.stderr
         quoting.wait(lambda: quoting.status()["verified_zero"], 5, "the verified zero")
     assert quoting.status()["latch"] == latch_file(quoting) == "latched"
 

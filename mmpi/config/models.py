@@ -114,7 +114,9 @@ class Paths(Section):
     """Two folders. Empty means, for root, the installed service's; for anyone else, the XDG ones."""
 
     state_dir: str = _folder("What must survive: latch, epoch, journals. Empty = /var/lib/mmpi or XDG_STATE_HOME/mmpi.")
-    runtime_dir: str = _folder("Sockets and the running journal (tmpfs). Empty = /run/mmpi or XDG_RUNTIME_DIR/mmpi.")
+    runtime_dir: str = _folder(
+        "Sockets, running journal (tmpfs). Empty = /run/mmpi, XDG_RUNTIME_DIR/mmpi or /tmp/mmpi-UID."
+    )
 
 
 class Secrets(Section):

@@ -6,8 +6,9 @@ instruction (64-bit machines; `memoryview` copies a word with a fixed-size memcp
 carry a CRC and the generation or sequence they belong to. Reading and writing touch memory only: there is no system
 call and no lock in either, so neither side can delay the other.
 
-Invariant: one writer per file; a writer opens an existing file in place, so that readers keep seeing it; whatever a
-reader cannot trust reads as PAUSED or None. It must not know what a status says or why something halts.
+Invariant: one writer per file (`mmpi kill` takes `halt` over when no guardian answers); a writer opens an existing file
+in place, so that readers keep seeing it; whatever a reader cannot trust reads as PAUSED or None.
+It must not know what a status says or why something halts.
 """
 
 import fcntl
