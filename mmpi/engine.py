@@ -356,7 +356,7 @@ class Engine:
             approved = self._place(desk, side, target, elsewhere, now)
             if approved is not None:
                 actions.append(approved)
-            elif plan.cancels:
+            elif desk.orders.leaving():
                 # What is being cancelled still counts against the limits; its answer may make room.
                 plan.deferred += 1
         desk.requoted(now, plan.deferred)

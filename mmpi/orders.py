@@ -283,6 +283,10 @@ class OrderStore:
             order.filled = max(order.filled, order.size - listing.size)
             order.status = OrdStatus.NEW if order.filled == 0 else OrdStatus.PARTIALLY_FILLED
 
+    def leaving(self) -> bool:
+        """Return True if a cancel is on its way."""
+        return any(order.status is OrdStatus.PENDING_CANCEL for order in self.live.values())
+
     def open_size(self, side: Side) -> Lots:
         """Return the total that can still fill on a side, orders of unknown fate and fills owed included."""
         size = sum(order.leaves for order in self.live.values() if order.side == side)

@@ -710,3 +710,14 @@ def test_queries_carry_what_the_venue_calls_the_order() -> None:
     assert QueryOrder("A", "0xmine", "42") in asked
     assert len(queries(asked)) == 5
     assert all(each.order_id == "" for each in queries(asked) if each.cl_ord_id != "0xmine")
+
+
+def test_what_is_being_cancelled_makes_room_when_it_is_gone() -> None:
+    """Orders on their way out count against the limits (I4); their successors follow the answers, not the interval."""
+    bench = Bench(risk=msgspec.structs.replace(WIDE, max_position=25_000 * MONEY_SCALE)).start()
+    assert bench.prices() == [1002, 1001, 999, 998]
+    moved = bench.after(1).book(1000, 1002)
+    # 20 lots of 1001 leave; with 10 new ones the side could reach 30.
+    assert (len(cancels(moved)), places(moved)) == (2, [])
+    bench.acknowledge()
+    assert bench.prices() == [1004, 1003, 999, 998]
