@@ -6,7 +6,6 @@ It must not know strategies, prices or the quoter's memory.
 """
 
 import asyncio
-import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +17,7 @@ from mmpi.errors import ConfigError, DeviceError, RemoteError
 from mmpi.events import OpenOrder
 from mmpi.instrument import MILLISECOND, SECOND, Nanos
 from mmpi.runtime.board import LATCHED, PAUSED, RUN, STATE_NAMES, HaltWord
+from mmpi.runtime.service import say
 from mmpi.runtime.watch import QuoterWatch
 from mmpi.sections import GuardianSettings
 
@@ -288,8 +288,8 @@ class Guardian:
     def _halt(self, state: int, reason: str) -> None:
         """Forbid placing, from this instant."""
         self.halt.set(state, reason)
-        _say(f"{STATE_NAMES[state]}: {reason}")
         self._halted_at, self._silent_since = _now(), 0
+        _say(f"{STATE_NAMES[state]}: {reason}")
 
     def _listen(self, now: Nanos, state: int) -> None:
         """Note when the quoter obeys or is dead; a latch kills one that does not answer in time."""
@@ -392,7 +392,7 @@ class Guardian:
 
 
 def _say(text: str) -> None:
-    print(f"mmpi guardian: {text}", file=sys.stderr, flush=True)
+    say(f"mmpi guardian: {text}")
 
 
 def _now() -> Nanos:

@@ -24,6 +24,7 @@ from mmpi import cli
 from mmpi.app import checkpoint
 from mmpi.cli import main
 from mmpi.device.latch import Latch
+from mmpi.errors import DeviceError
 from mmpi.events import Connected, Reconciled, Timer
 from mmpi.journal.writer import JournalWriter
 from mmpi.practice.keys import make_keys
@@ -462,6 +463,24 @@ def test_kill_without_a_guardian_ends_a_frozen_quoter(
     assert (ended.code, ended.json()["quoter_killed"]) == (4, True)
     assert sleeper.wait(timeout=5) == -signal.SIGKILL
     assert f"the quoter (pid {sleeper.pid}) did not obey within 0.5 s and was killed" in ended.err
+
+
+def test_kill_stops_the_quoter_though_the_disk_does_not_take_the_latch(
+    run: Run, box: Path, sleeper: "subprocess.Popen[bytes]", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A kill switch that throws must not leave anything quoting: the quoter is ended, and the failure is said."""
+
+    def full(*_: object) -> None:
+        raise DeviceError("latch.json: the latch was not written (latched): No space left on device")
+
+    monkeypatch.setattr(Latch, "trip", full)
+    (box / "run" / "halt").mkdir(parents=True)  # the halt word cannot be written either
+    board_of(box / "run" / "status", sleeper.pid)
+    ended = run("kill", "--json")
+    assert (ended.code, ended.json()["latched"], ended.json()["quoter_killed"]) == (4, False, True)
+    assert sleeper.wait(timeout=5) == -signal.SIGKILL
+    assert not (box / "run" / "halt").is_file()
+    assert "NOT latched (latch.json: the latch was not written (latched): No space left on device)" in ended.err
 
 
 def test_arm(run: Run, guardian: Callable[..., Guardian]) -> None:

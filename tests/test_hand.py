@@ -134,6 +134,34 @@ async def test_a_cancel_that_the_venue_refuses(tmp_path: Path) -> None:
         assert (set(hand.live), live(venue)) == ({str(oid)}, {oid})
 
 
+async def test_a_clock_that_lies_does_not_stop_a_cancel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """I8: a clock so far behind that every expiry is over: the venue refuses once, then the cancel carries none."""
+    monkeypatch.setattr("mmpi.runtime.hand.EXPIRES_MS", -5000)
+    async with practice(tmp_path) as venue, held(of(venue)) as hand:
+        place(venue, cloid(1))
+        listed = await hand.live_orders()
+        with pytest.raises(RemoteError, match="cancel refused: "):
+            await hand.cancel(listed)
+        await hand.cancel(listed)
+        assert live(venue) == set()
+
+
+async def test_a_market_listed_since_we_connected(tmp_path: Path) -> None:
+    """An order of ours in a market that we do not know is no zero: an error, and a fresh connection that knows it."""
+    async with practice(tmp_path) as venue, held(of(venue)) as hand:
+        place(venue, cloid(1))
+        await until(lambda: hand.live)
+        del hand._assets["BTC"]
+        with pytest.raises(RemoteError, match="markets that were not listed before"):
+            await hand.live_orders()
+        with pytest.raises(RemoteError, match="not connected|markets that were not listed before"):
+            await hand.cancel(list(hand.live.values()))
+        await until(lambda: not hand.ready)
+        await until(lambda: hand.ready)
+        await hand.cancel(await hand.live_orders())
+        assert live(venue) == set()
+
+
 async def test_before_the_session_is_up(tmp_path: Path) -> None:
     """A hand without a session says so at once."""
     async with practice(tmp_path) as venue:

@@ -1,12 +1,13 @@
 """mmpi.runtime.service: systemd is told without a wait, and its absence costs nothing."""
 
 import gc
+import os
 import socket
 from pathlib import Path
 
 import pytest
 
-from mmpi.runtime.service import notifier
+from mmpi.runtime.service import notifier, say
 
 
 def test_systemd_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -36,3 +37,16 @@ def test_no_systemd(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
     notifier()("READY=1")
     gc.collect()
+
+
+def test_a_reader_of_stderr_that_does_not_read_or_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is said fits or is lost; the teller, which may be stopping all orders, neither waits nor fails."""
+    reader, writer = os.pipe()
+    monkeypatch.setattr("mmpi.runtime.service.STDERR", writer)
+    for _ in range(1000):
+        say("x" * 200)
+    assert os.read(reader, 201) == b"x" * 200 + b"\n"
+    os.close(reader)
+    say("nobody reads")
+    os.close(writer)
+    say("no stderr at all")

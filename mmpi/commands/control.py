@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from mmpi.commands.client import NoGuardianError, call
-from mmpi.errors import RefusedError, RemoteError
+from mmpi.errors import ConfigError, DeviceError, RefusedError, RemoteError
 from mmpi.folders import path_setting
 
 if TYPE_CHECKING:
@@ -72,16 +72,25 @@ def _kill_alone(args: argparse.Namespace, runtime: Path, state: Path) -> int:
     from mmpi.runtime.board import LATCHED, HaltWord
     from mmpi.runtime.watch import QuoterWatch
 
-    stored = Latch(state / "latch.json").trip(_person(), args.reason, time.time_ns())
+    try:
+        latched = Latch(state / "latch.json").trip(_person(), args.reason, time.time_ns()).latched
+        said = "latched"
+    except DeviceError as error:
+        # Whatever the disk says, the quoter is stopped.
+        latched, said = False, f"NOT latched ({error})"
     watch = QuoterWatch(runtime / "status")
     watch.poll(time.monotonic_ns(), 0)
     done, killed = "no quoter is running", False
     if watch.alive:
-        generation = HaltWord.create(runtime / "halt").set(LATCHED, args.reason)
+        try:
+            generation = HaltWord.create(runtime / "halt").set(LATCHED, args.reason)
+        except ConfigError:
+            # It cannot be told to stop, so it will not obey and is killed.
+            generation = sys.maxsize
         done, killed = _end_quoter(watch, runtime, generation)
-    _print(args, {"verified": False, "latched": stored.latched, "quoter_killed": killed, "quoter": done}, "")
+    _print(args, {"verified": False, "latched": latched, "quoter_killed": killed, "quoter": done}, "")
     raise RemoteError(
-        f"no guardian answers: latched; {done}. Nobody verified that no order rests at a venue: start the guardian "
+        f"no guardian answers: {said}; {done}. Nobody verified that no order rests at a venue: start the guardian "
         "(mmpi guardian), it cancels and verifies"
     )
 

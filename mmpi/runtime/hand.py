@@ -104,6 +104,8 @@ class HyperliquidHand:
         self._nonce = max(self._nonce + 1, now_ms)
         nonce, expires = self._nonce, None if self._was_refused else now_ms + EXPIRES_MS
         known = [order for order in orders if order.instrument in self._assets]
+        if orders and not known:
+            raise self._unlisted()
         try:
             answer = await self._posts.ask(
                 lambda number: cancelling.cancel_frame(
@@ -117,9 +119,12 @@ class HyperliquidHand:
         if self._was_refused:
             raise RemoteError(f"hyperliquid: cancel refused: {bytes(answer.payload)[:200].decode(errors='replace')}")
         if len(known) < len(orders):
-            # A market listed since we connected: a fresh connection asks for the list again.
-            self._suspect()
-            raise RemoteError("hyperliquid: orders of ours are live in markets that were not listed before")
+            raise self._unlisted()
+
+    def _unlisted(self) -> RemoteError:
+        """Return the error for a market listed since we connected; a fresh connection asks for the list again."""
+        self._suspect()
+        return RemoteError("hyperliquid: orders of ours are live in markets that were not listed before")
 
     def _listed(self, answer: PostResponse) -> None:
         """Take the venue's list before any later update is looked at, or an order newer than the list would be lost."""
