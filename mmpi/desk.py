@@ -7,26 +7,25 @@ It must not know other instruments or the account.
 from typing import Final
 
 from mmpi.book import BookOutcome, BookState, OrderBook
-from mmpi.differ import Tolerance
-from mmpi.events import Bbo, BookDelta, BookSnapshot, Funding
-from mmpi.instrument import BUY, SECOND, SELL, Instrument, Lots, Nanos
+from mmpi.events import Bbo, BookDelta, BookSnapshot, Funding, Mark, Trade
+from mmpi.instrument import BUY, SECOND, SELL, Instrument, Lots, Nanos, Side
+from mmpi.inventory import NORMAL
 from mmpi.orders import OrderStore, StoreState
-from mmpi.ports import MarketView, Quote
+from mmpi.ports import NO_READINGS, MarketView, Quote, Tolerance
 from mmpi.position import Position
-from mmpi.quoting import make_quoter
-from mmpi.quoting.layered import LayeredConfig
+from mmpi.quoting import QuoterSettings, make_quoter
 from mmpi.risk import Exposure, Refusal, RiskGate
-from mmpi.signals.volatility import EwmaVolatility
+from mmpi.signals.board import BoardState, SignalBoard
 from mmpi.signals.weighted_mid import weighted_mid
 from mmpi.structs import Frozen, State
 
-VOLATILITY_TAU_S: Final = 60.0
-"""Memory of the volatility signal: one minute, the shortest horizon of source text 004 section 4.2."""
 PULLED: Final[Nanos] = SECOND
 """The shortest pause between a pull and quoting again: a flapping feed must not flap the orders."""
 MAX_FUNDING_IDS: Final = 1024
 """Funding payments remembered to drop duplicates: six weeks of hourly ones."""
 _USABLE: Final = frozenset({BookOutcome.OK, BookOutcome.LOCKED})
+EXACT: Final = Tolerance(0, 0.0, 0.0)
+_BID, _ASK = 1, 2
 _APPLIED: Final = _USABLE | {BookOutcome.CROSSED, BookOutcome.ONE_SIDED}
 
 
@@ -34,7 +33,7 @@ class DeskParams(Frozen, frozen=True):
     """What a desk is built from."""
 
     instrument: Instrument
-    quoter: LayeredConfig
+    quoter: "QuoterSettings"
 
 
 class DeskState(State, frozen=True):
@@ -43,9 +42,10 @@ class DeskState(State, frozen=True):
     book: "BookState"
     position: "tuple[int, ...]"
     orders: StoreState
-    volatility: "tuple[float | int, ...]"
-    times: "tuple[Nanos, Nanos, Nanos]"
-    flags: "tuple[bool, bool]"
+    signals: BoardState
+    times: "tuple[Nanos, Nanos, Nanos, Nanos, Nanos]"
+    mark: "tuple[Nanos, float]"
+    flags: "tuple[bool, bool, int]"
     reason: str
     carry: Lots
     drift: Lots
@@ -60,21 +60,23 @@ class Desk:
         self.book = OrderBook(params.instrument.name)
         self.position = Position(params.instrument)
         self.orders = OrderStore(patience)
-        self.volatility = EwmaVolatility(VOLATILITY_TAU_S)
         self.quoter = make_quoter(params.quoter, params.instrument)
-        config = params.quoter
-        self.tolerance = Tolerance(
-            ticks=config.tolerance_ticks,
-            offset_fraction=config.tolerance_percent / 100.0,
-            size_fraction=config.size_tolerance_percent / 100.0,
-        )
+        self.signals = SignalBoard(self.quoter.signals)
         self.market_ts: Nanos = 0
         self.next_quote: Nanos = 0
         self.deadline: Nanos = 0
         """When this desk wants to be looked at again; 0 = never."""
+        self.next_refresh: Nanos = 0
+        """When the ladder is renewed without tolerance; 0 = never."""
+        self.retry_at: Nanos = 0
+        """Until then a side whose last order was refused counts as failed."""
+        self.mark: float = 0.0
+        """The venue's mark price in ticks, 0.0 = UNAVAILABLE; `mark_ts` says since when."""
+        self.mark_ts: Nanos = 0
         self.dirty = False
         """Something other than the market changed: look again at `next_quote` without waiting for a book."""
         self.deferred = False
+        self._failed = 0
         self.reason = "no_price"
         self.carry: Lots = 0
         """Position found at the venue, taken over at the first valid mid."""
@@ -96,8 +98,16 @@ class Desk:
         if self.carry:
             self.position.carry(self.carry)
             self.carry = 0
-        self.volatility.update(event.recv_ts, mid2 * 0.5)
+        self.signals.on_mid(event.recv_ts, mid2)
         return True
+
+    def on_trade(self, event: Trade) -> None:
+        """Take a public trade."""
+        self.signals.on_trade(event.recv_ts, event.side)
+
+    def on_mark(self, event: Mark) -> None:
+        """Take the venue's mark price; one that is not above zero makes it UNAVAILABLE."""
+        self.mark, self.mark_ts = (event.mark, event.recv_ts) if event.mark > 0.0 else (0.0, 0)
 
     def fund(self, event: Funding) -> bool:
         """Return True if the payment is new; book it."""
@@ -109,24 +119,42 @@ class Desk:
         self.position.fund(event.amount)
         return True
 
+    def answered(self, side: Side, refused: bool, now: Nanos) -> None:
+        """Note whether the last order of a side was refused, by the venue or by risk, or taken."""
+        which = _BID if side == BUY else _ASK
+        if not refused:
+            self._failed &= ~which
+            return
+        self._failed |= which
+        self.retry_at = now + (self.quoter.refresh or self.quoter.interval)
+
     def wanted(self, now: Nanos, gate: RiskGate, blocked: str) -> Quote:
         """Return the ladder wanted now; empty, with the reason, when `blocked` or without a valid price."""
-        book = self.book
+        mid2, heard = self.book.mid2, self.market_ts
+        if mid2 == 0 and self.quoter.uses_mark:
+            mid2, heard = round(2 * self.mark), self.mark_ts
         if blocked:
             reason = blocked
-        elif book.mid2 == 0:
+        elif mid2 == 0:
             reason = "no_price"
-        elif now - self.market_ts > gate.stale_after:
+        elif now - heard > gate.stale_after:
             reason = "stale_data"
         else:
-            quote = self.quoter.quote(self._view(now))
-            if quote.reason:
+            quote = self.quoter.quote(self._view(now, mid2, gate))
+            if quote.reason == "size_below_lot":
                 gate.count(Refusal.SIZE_BELOW_LOT)
-            shaped = gate.shape(quote, self.instrument, self.position.lots, book.mid2)
+            shaped = gate.shape(quote, self.instrument, self.position.lots, mid2)
             self.reason = "" if shaped.bids or shaped.asks else (quote.reason or "position_limit")
             return shaped
         self.reason = reason
         return Quote(fair=0.0, bids=(), asks=(), reason=reason)
+
+    def tolerance(self, now: Nanos) -> Tolerance:
+        """Return how far orders may be from their targets at `now`: nothing when a refresh is due."""
+        if self.quoter.refresh and now >= self.next_refresh:
+            self.next_refresh = now + self.quoter.refresh
+            return EXACT
+        return self.quoter.tolerance
 
     def exposure(self, elsewhere: int) -> Exposure:
         """Return what is at stake here, orders of unknown fate included."""
@@ -136,8 +164,8 @@ class Desk:
             open_buys=orders.open_size(BUY),
             open_sells=orders.open_size(SELL),
             open_orders=len(orders.live),
-            mid2=self.book.last_mid2,
-            market_ts=self.market_ts,
+            mid2=self.book.last_mid2 or round(2 * self.mark),
+            market_ts=self.mark_ts if self.book.mid2 == 0 and self.quoter.uses_mark else self.market_ts,
             elsewhere=elsewhere,
         )
 
@@ -147,8 +175,12 @@ class Desk:
         if self.orders.live and quoting and not self.reason:
             # One more nanosecond: the feed is stale once it is older than the limit, not when it reaches it.
             deadline = _sooner(deadline, self.market_ts + stale_after + 1)
+            if self.quoter.refresh:
+                deadline = _sooner(deadline, max(self.next_refresh, self.next_quote))
         if self.dirty and quoting:
             deadline = _sooner(deadline, self.next_quote)
+        if self._failed and self.quoter.refresh and quoting:
+            deadline = _sooner(deadline, max(self.retry_at, self.next_quote))
         self.deadline = deadline
 
     def requoted(self, now: Nanos, deferred: int) -> None:
@@ -163,9 +195,10 @@ class Desk:
             book=self.book.checkpoint(),
             position=self.position.checkpoint(),
             orders=self.orders.checkpoint(),
-            volatility=self.volatility.checkpoint(),
-            times=(self.market_ts, self.next_quote, self.deadline),
-            flags=(self.dirty, self.deferred),
+            signals=self.signals.checkpoint(),
+            times=(self.market_ts, self.next_quote, self.deadline, self.next_refresh, self.retry_at),
+            mark=(self.mark_ts, self.mark),
+            flags=(self.dirty, self.deferred, self._failed),
             reason=self.reason,
             carry=self.carry,
             drift=self.drift,
@@ -177,24 +210,27 @@ class Desk:
         self.book.restore(state.book)
         self.position.restore(state.position)
         self.orders.restore(state.orders)
-        self.volatility.restore(state.volatility)
-        self.market_ts, self.next_quote, self.deadline = state.times
-        self.dirty, self.deferred = state.flags
+        self.signals.restore(state.signals)
+        self.market_ts, self.next_quote, self.deadline, self.next_refresh, self.retry_at = state.times
+        self.mark_ts, self.mark = state.mark
+        self.dirty, self.deferred, self._failed = state.flags
         self.reason, self.carry, self.drift = state.reason, state.carry, state.drift
         self.funding_ids = dict.fromkeys(state.funding_ids)
 
-    def _view(self, now: Nanos) -> MarketView:
-        book = self.book
+    def _view(self, now: Nanos, mid2: int, gate: RiskGate) -> MarketView:
+        book, signals, position, instrument = self.book, self.signals, self.position.lots, self.instrument
+        limit = gate.limit(mid2, instrument)
+        failed = self._failed if now < self.retry_at else 0
+        bid, ask = book.best_bid, book.best_ask
+        fair = weighted_mid(bid, book.best_bid_size, ask, book.best_ask_size) if book.mid2 else mid2 * 0.5
         return MarketView(
-            instrument=self.instrument,
-            now=now,
-            best_bid=book.best_bid,
-            best_ask=book.best_ask,
-            mid=book.mid2 * 0.5,
-            weighted_mid=weighted_mid(book.best_bid, book.best_bid_size, book.best_ask, book.best_ask_size),
-            volatility=self.volatility.value,
-            position=self.position.lots,
-        )
+            instrument, now, bid, ask, mid2 * 0.5, fair, signals.volatility.value, position, limit,
+            gate.band_of(position, limit) if position else NORMAL,
+            book.bids, book.asks, self.mark,
+            signals.readings(book, now) if signals.names else NO_READINGS,
+            bool(failed & _BID) and not self.orders.open_size(BUY),
+            bool(failed & _ASK) and not self.orders.open_size(SELL),
+        )  # fmt: skip
 
 
 def _sooner(a: Nanos, b: Nanos) -> Nanos:

@@ -8,19 +8,9 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from mmpi.instrument import BUY, SELL, Side, Ticks
+from mmpi.instrument import BUY, SELL, Side
 from mmpi.orders import Order, OrdStatus
-from mmpi.ports import Quote, QuoteLevel
-from mmpi.structs import Leaf
-
-
-class Tolerance(Leaf, frozen=True):
-    """How far a working order may be from its target and still be kept."""
-
-    ticks: Ticks
-    offset_fraction: float
-    """Of the target's distance from the fair value."""
-    size_fraction: float
+from mmpi.ports import Quote, QuoteLevel, Tolerance
 
 
 class Plan(msgspec.Struct):
@@ -88,7 +78,11 @@ def _size_fits(order: Order, target: QuoteLevel, tolerance: Tolerance) -> bool:
 
 
 def _near(order: Order, target: QuoteLevel, fair: float, tolerance: Tolerance) -> bool:
-    allowed = max(float(tolerance.ticks), tolerance.offset_fraction * abs(target.price - fair))
+    allowed = max(
+        float(tolerance.ticks),
+        tolerance.offset_fraction * abs(target.price - fair),
+        tolerance.price_fraction * target.price,
+    )
     return abs(order.price - target.price) <= allowed and _size_fits(order, target, tolerance)
 
 

@@ -9,9 +9,8 @@ from typing import Final
 
 import msgspec
 
-from mmpi.actions import Action, Approved, CancelOrder, NewOrder, QueryOrder, RequestLatch, RequestReconcile
+from mmpi.actions import Approved, RequestLatch, RequestReconcile
 from mmpi.desk import Desk, DeskParams, DeskState
-from mmpi.differ import diff
 from mmpi.events import (
     Bbo,
     BookDelta,
@@ -23,20 +22,22 @@ from mmpi.events import (
     ExecType,
     Funding,
     Halted,
+    Mark,
     Reconciled,
     Resumed,
     Stopping,
     Timer,
     Trade,
 )
-from mmpi.instrument import Money, Nanos, Side
-from mmpi.orders import Order
-from mmpi.ports import QuoteLevel
-from mmpi.risk import GateState, RiskConfig, RiskGate, at_stake
+from mmpi.instrument import Money, Nanos
+from mmpi.placement import Placement
+from mmpi.risk import GateState, RiskConfig, RiskGate
 from mmpi.structs import Frozen, State
 
 _EXPECTED: Final = (ExecType.NEW, ExecType.CANCELED)
 """Answers to what was asked for; they alone are no reason to look at the ladder before the next book."""
+
+_ANSWERS: Final = (ExecType.NEW, ExecType.REJECTED)
 
 
 class EngineParams(Frozen, frozen=True):
@@ -70,6 +71,10 @@ class Engine:
             desk.instrument.name: Desk(desk, params.patience) for desk in params.desks
         }
         self.gate = RiskGate(params.risk)
+        self.placement = Placement(params.cl_ord_prefix, self.gate)
+        self._others = {
+            name: tuple(desk for desk in self.desks.values() if desk.instrument.name != name) for name in self.desks
+        }
         self.wake_at: Nanos = 0
         """When the engine wants a Timer event; 0 = never."""
         self.blocked = "connecting"
@@ -81,7 +86,6 @@ class Engine:
         self.stop = ""
         self.stopped = False
         """Stopping is over: the venue itself said that no order of ours is live."""
-        self.counter = 0
         self.events = 0
         self.fills = 0
         self.foreign_fills = 0
@@ -99,6 +103,7 @@ class Engine:
             BookDelta: self._book,
             Bbo: self._book,
             Trade: self._trade,
+            Mark: self._mark,
             ExecReport: self._report,
             Timer: self._timer,
             Funding: self._funding,
@@ -143,7 +148,7 @@ class Engine:
                 self._rearm,
             ),
             counts=(
-                self.counter, self.events, self.fills, self.foreign_fills, self.drifts, self.violations,
+                self.placement.counter, self.events, self.fills, self.foreign_fills, self.drifts, self.violations,
                 self._drift_rounds, self._asked,
             ),
         )  # fmt: skip
@@ -163,7 +168,7 @@ class Engine:
             self._rearm,
         ) = state.flags  # fmt: skip
         (
-            self.counter, self.events, self.fills, self.foreign_fills, self.drifts, self.violations,
+            self.placement.counter, self.events, self.fills, self.foreign_fills, self.drifts, self.violations,
             self._drift_rounds, self._asked,
         ) = state.counts  # fmt: skip
 
@@ -176,17 +181,44 @@ class Engine:
         if desk.apply(event):
             if desk.position.lots:
                 self.violations += desk.position.identity_error() != 0
-                if self.gate.equity(self.equity):
+                if self._touches_limit(desk):
                     actions = self._breached(now)
             if now >= desk.next_quote:
                 actions += self._service(desk, now)
-        elif desk.book.mid2 == 0 and desk.orders.live:
-            actions += self._service(desk, now)
+        elif desk.book.mid2 == 0:
+            actions = self._without_mid(desk, now)
         desk.schedule(self.gate.stale_after, self.quoting)
         return actions
 
-    def _trade(self, _event: Trade) -> list[Approved]:
+    def _without_mid(self, desk: Desk, now: Nanos) -> list[Approved]:
+        """Return what to do on a book without a valid mid: pull at once, or go on around the mark."""
+        if desk.quoter.uses_mark and desk.mark:
+            return self._service(desk, now) if now >= desk.next_quote else []
+        return self._service(desk, now) if desk.orders.live else []
+
+    def _trade(self, event: Trade) -> list[Approved]:
+        desk = self.desks.get(event.instrument)
+        if desk is not None:
+            desk.on_trade(event)
         return []
+
+    def _mark(self, event: Mark) -> list[Approved]:
+        desk = self.desks.get(event.instrument)
+        if desk is None:
+            return []
+        desk.on_mark(event)
+        if desk.book.mid2:
+            return []
+        actions = self._without_mid(desk, event.recv_ts)
+        desk.schedule(self.gate.stale_after, self.quoting)
+        return actions
+
+    def _touches_limit(self, desk: Desk) -> bool:
+        """Return True if the session's equity or the desk's position touches a limit that latches."""
+        position = desk.position
+        return bool(
+            self.gate.equity(self.equity) or self.gate.inventory(position.lots, position.mid2, desk.instrument)
+        )
 
     def _report(self, report: ExecReport) -> list[Approved]:
         desk = self.desks.get(report.instrument)
@@ -200,8 +232,10 @@ class Engine:
         actions: list[Approved] = []
         if desk.orders.apply(report):
             self._fill(desk, report)
-            if self.gate.equity(self.equity):
+            if self._touches_limit(desk):
                 actions = self._breached(report.recv_ts)
+        elif report.exec_type in _ANSWERS:
+            desk.answered(report.side, report.exec_type is ExecType.REJECTED, report.recv_ts)
         ended = len(desk.orders.live) < live
         waited = desk.deferred and ended and report.exec_type is not ExecType.REJECTED
         if desk.reason or self.blocked or waited:
@@ -272,10 +306,13 @@ class Engine:
     def _adopt(self, desk: Desk, drift: int) -> bool:
         """Return True if the venue's position was taken over: the session's first, or a difference that repeats."""
         # Before any order of this run no fill of ours can be on its way.
-        first = self.counter == 0 and desk.position.lots == 0 and desk.carry == 0
+        first = self.placement.counter == 0 and desk.position.lots == 0 and desk.carry == 0
         if not first and (self._drift_rounds == 0 or desk.drift != drift):
             return False
-        if not first:
+        if first:
+            # The box was started with it, so it does not latch by itself.
+            self.gate.accepted[desk.instrument.name] = abs(drift)
+        else:
             self.drifts += 1
         if desk.position.mid2:
             desk.position.carry(drift)
@@ -292,7 +329,7 @@ class Engine:
     def _on_resumed(self, event: Resumed) -> list[Approved]:
         if self._rearm:
             # Only a person's arming leads here from a latch, whatever pauses came between.
-            self.gate.rearmed(self.equity)
+            self.gate.rearmed(self.equity, {name: desk.position.lots for name, desk in self.desks.items()})
             self._latch_asked = self._rearm = False
         self.halt, self.latched = "", False
         self.reconciled = False
@@ -340,45 +377,10 @@ class Engine:
         return "" if self.reconciled else "reconciling"
 
     def _service(self, desk: Desk, now: Nanos) -> list[Approved]:
-        """Return queries for orders in doubt, then the cancels and places that lead to the wanted ladder."""
+        """Return what the desk must do now; nothing while there is no connection."""
         if not self.connected:
             return []
-        instrument = desk.instrument
-        actions = [
-            self.gate.pass_through(QueryOrder(instrument.name, order.cl_ord_id, order.order_id), now)
-            for order in desk.orders.timed_out(now)
-        ]
-        quote = desk.wanted(now, self.gate, self.blocked)
-        plan = diff(desk.orders.live.values(), quote, desk.tolerance)
-        actions += [self._cancel(desk, order, now) for order in plan.cancels]
-        elsewhere = self._elsewhere(desk) if plan.places else 0
-        for side, target in plan.places:
-            approved = self._place(desk, side, target, elsewhere, now)
-            if approved is not None:
-                actions.append(approved)
-            elif desk.orders.leaving():
-                # What is being cancelled still counts against the limits; its answer may make room.
-                plan.deferred += 1
-        desk.requoted(now, plan.deferred)
-        return actions
-
-    def _cancel(self, desk: Desk, order: Order, now: Nanos) -> Approved:
-        action = CancelOrder(desk.instrument.name, order.cl_ord_id, order.order_id)
-        desk.orders.cancel_sent(order, now)
-        return self.gate.pass_through(action, now)
-
-    def _place(self, desk: Desk, side: Side, target: QuoteLevel, elsewhere: Money, now: Nanos) -> Approved | None:
-        cl_ord_id = f"{self.params.cl_ord_prefix}{self.counter + 1:016x}"
-        action: Action = NewOrder(desk.instrument.name, cl_ord_id, side, target.price, target.size, target.level)
-        approved = self.gate.approve(action, desk.instrument, desk.exposure(elsewhere), now)
-        if not isinstance(approved, Approved):
-            return None
-        self.counter += 1
-        desk.orders.sent(Order(cl_ord_id, side, target.price, target.size, target.level, now))
-        return approved
-
-    def _elsewhere(self, here: Desk) -> Money:
-        return sum(at_stake(desk.exposure(0), desk.instrument) for desk in self.desks.values() if desk is not here)
+        return self.placement.service(desk, self._others[desk.instrument.name], self.blocked, now)
 
     def _ask_reconcile(self, reason: str, now: Nanos) -> Approved:
         self._asked = now

@@ -63,6 +63,21 @@ class Trade(msgspec.Struct, frozen=True, array_like=True, tag="T", gc=False):
     size: Lots
 
 
+class Mark(msgspec.Struct, frozen=True, array_like=True, tag="M", gc=False):
+    """The venue's fair prices, float ticks (0.0 = not told), and the funding that longs will pay shorts.
+
+    `rate` is a fraction of the notional for the payment due at `next_ts` (0 = not told when).
+    """
+
+    recv_ts: Nanos
+    instrument: str
+    exch_ts: Nanos
+    mark: float
+    index: float = 0.0
+    rate: float = 0.0
+    next_ts: Nanos = 0
+
+
 class Funding(msgspec.Struct, frozen=True, array_like=True, tag="F", gc=False):
     """A funding payment booked to our account; `amount` > 0 is received. `funding_id` removes duplicates."""
 
@@ -172,12 +187,13 @@ class Stopping(msgspec.Struct, frozen=True, array_like=True, tag="Q", gc=False):
     reason: str
 
 
-MarketEvent: TypeAlias = BookSnapshot | BookDelta | Bbo | Trade
+MarketEvent: TypeAlias = BookSnapshot | BookDelta | Bbo | Trade | Mark
 Event: TypeAlias = (
     BookSnapshot
     | BookDelta
     | Bbo
     | Trade
+    | Mark
     | Funding
     | ExecReport
     | Connected

@@ -4,11 +4,12 @@ Invariant: a port names behaviour in the engine's own types; it must not know an
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
 from mmpi.actions import Approved
-from mmpi.events import Event, OpenOrder
+from mmpi.events import Event, Level, OpenOrder
 from mmpi.instrument import Instrument, Lots, Nanos, Ticks
+from mmpi.inventory import NORMAL
 from mmpi.structs import Frozen, Leaf
 
 
@@ -29,23 +30,78 @@ class Quote(Frozen, frozen=True):
     reason: str = ""
 
 
+class Tolerance(Leaf, frozen=True):
+    """How far a working order may be from its target and still be kept; of the first three the largest counts."""
+
+    ticks: Ticks
+    offset_fraction: float
+    """Of the target's distance from the fair value."""
+    size_fraction: float
+    price_fraction: float = 0.0
+    """Of the target's price."""
+
+
+class Readings(Leaf, frozen=True):
+    """The optional signals that a quoter named in `signals`; what it did not ask for, or has no data yet, is 0."""
+
+    imbalance: float = 0.0
+    """Of the visible depth, -1 (all asks) to 1 (all bids)."""
+    micro_price: float = 0.0
+    """Float ticks."""
+    realised_1m: float = 0.0
+    """Ticks per sqrt(second), like the next two."""
+    realised_5m: float = 0.0
+    realised_1h: float = 0.0
+    regime: int = 1
+    """Of volatility: 0 LOW, 1 NORMAL, 2 HIGH, 3 EXTREME."""
+    buy_intensity: float = 0.0
+    """Takers' buys a second, exponentially weighted; the next one, their sells."""
+    sell_intensity: float = 0.0
+
+
+NO_READINGS: Final = Readings()
+
+
 class MarketView(Leaf, frozen=True):
     """What a quoter may see: touch, fair values in float ticks, volatility in ticks per sqrt(second), position."""
 
     instrument: Instrument
     now: Nanos
     best_bid: Ticks
+    """0 = that side is empty; the same for `best_ask`."""
     best_ask: Ticks
     mid: float
+    """The valid mid, or the mark for a quoter that `uses_mark` while there is none."""
     weighted_mid: float
     volatility: float
     position: Lots
+    limit: Lots = 0
+    """The largest position, either way, that the risk gate lets orders lead to; 0 = not told."""
+    band: int = NORMAL
+    """How far the position has gone (mmpi.inventory)."""
+    bids: "tuple[Level, ...]" = ()
+    """What the venue shows, best first; `asks` likewise."""
+    asks: "tuple[Level, ...]" = ()
+    mark: float = 0.0
+    """The venue's mark price; 0.0 = UNAVAILABLE."""
+    readings: Readings = NO_READINGS
+    bid_failed: bool = False
+    """Our last order on that side was refused, by the venue or by risk, and none is live there; so `ask_failed`."""
+    ask_failed: bool = False
 
 
 class Quoter(Protocol):
-    """A strategy: from a view of the market to the ladder it wants. Pure; called at most every `interval`."""
+    """A strategy: from a view of the market to the ladder it wants. Pure: the same view, the same ladder."""
 
     interval: Nanos
+    """It is asked at most this often."""
+    refresh: Nanos
+    """So often the ladder is renewed without any tolerance, and without waiting for a book; 0 = never."""
+    tolerance: Tolerance
+    signals: "frozenset[str]"
+    """Fields of `Readings` that it looks at."""
+    uses_mark: bool
+    """It may quote around the mark while there is no valid mid."""
 
     def quote(self, view: MarketView) -> Quote:
         """Return the wanted ladder."""

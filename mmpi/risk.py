@@ -9,9 +9,12 @@ from typing import Final
 
 from mmpi.actions import Action, Approved, NewOrder
 from mmpi.instrument import BUY, MONEY_SCALE, SECOND, Instrument, Lots, Money, Nanos, Side
+from mmpi.inventory import CRITICAL, band
 from mmpi.ports import Quote, QuoteLevel
 from mmpi.structs import Config, Leaf, State
 
+HARD_INVENTORY: Final = "hard_inventory"
+"""The breach of the HARD inventory band."""
 _TOKEN: Final = SECOND
 """One order of the rate limit, in token units, so that the bucket is exact in integers of nanoseconds."""
 
@@ -22,6 +25,12 @@ class RiskConfig(Config, frozen=True):
     capital: Money = 10_000 * MONEY_SCALE
     max_position: Money = 1_000 * MONEY_SCALE
     """Per instrument and side: position plus open orders of that side, at the mid."""
+    warn_percent: float = 60.0
+    """Of max_position: from here on quoters lean harder against the position."""
+    critical_percent: float = 90.0
+    """From here on orders that increase the position are withdrawn."""
+    hard_percent: float = 125.0
+    """From here on the box latches: no order of ours can have led here."""
     max_order: Money = 500 * MONEY_SCALE
     max_instrument: Money = 3_000 * MONEY_SCALE
     """Per instrument: absolute position plus all open orders."""
@@ -79,6 +88,7 @@ class GateState(State, frozen=True):
     breach: str
     tokens: int
     tokens_ts: Nanos
+    accepted: "dict[str, Lots]"
 
 
 class RiskGate:
@@ -94,6 +104,11 @@ class RiskGate:
         self.peak: Money = 0
         self.breach = ""
         """The equity limit that was touched; only a person clears it."""
+        self.accepted: dict[str, Lots] = {}
+        """Positions beyond HARD that a person armed the box with: what is not larger does not latch again."""
+        self._warn = round(config.warn_percent * 1_000_000)
+        self._critical = round(config.critical_percent * 1_000_000)
+        self._hard = round(config.hard_percent * 1_000_000)
         self.stale_after: Nanos = round(config.stale_after_s * SECOND)
         self._rate = round(config.orders_per_s * 1_000_000)
         self._tokens = config.order_burst * _TOKEN
@@ -127,18 +142,42 @@ class RiskGate:
                 self.breach = "drawdown"
         return self.breach
 
-    def rearmed(self, equity: Money) -> None:
-        """A person re-armed after a breach: limits on equity are measured from here."""
+    def inventory(self, position: Lots, mid2: int, instrument: Instrument) -> str:
+        """Return the breach that a position at a mid is, or "": HARD, and more than was armed with."""
+        # The same comparison as in `band_of`, without the division: it runs at every book that finds a position.
+        held = position if position > 0 else -position
+        if held * mid2 * instrument.unit * 50_000_000 < self._hard * self.config.max_position:
+            if self.accepted:
+                self.accepted.pop(instrument.name, None)
+        elif not self.breach and held > self.accepted.get(instrument.name, 0):
+            self.breach = HARD_INVENTORY
+        return self.breach
+
+    def rearmed(self, equity: Money, positions: "dict[str, Lots]") -> None:
+        """A person re-armed after a breach: limits on equity and inventory are measured from here."""
         if self.breach:
             self.breach, self.base, self.peak = "", equity, equity
+            self.accepted = {name: abs(lots) for name, lots in positions.items() if lots}
+
+    def limit(self, mid2: int, instrument: Instrument) -> Lots:
+        """Return the largest position, either way, that orders may lead to at a mid."""
+        return 2 * self.config.max_position // (mid2 * instrument.unit)
+
+    def band_of(self, position: Lots, limit: Lots) -> int:
+        """Return the inventory band of a position (mmpi.inventory)."""
+        scaled = 100_000_000 * position
+        return band(scaled, limit * self._warn, limit * self._critical, limit * self._hard)
 
     def shape(self, quote: Quote, instrument: Instrument, position: Lots, mid2: int) -> Quote:
         """Return the quote with sizes cut so that a side, if filled whole, stays inside the position limit."""
         if mid2 <= 0:
             return quote
-        limit = 2 * self.config.max_position // (mid2 * instrument.unit)
-        bids = self._cut(quote.bids, max(limit - position, -position, 0), instrument)
-        asks = self._cut(quote.asks, max(limit + position, position, 0), instrument)
+        limit = self.limit(mid2, instrument)
+        buys, sells = max(limit - position, -position, 0), max(limit + position, position, 0)
+        if position and self.band_of(position, limit) >= CRITICAL:
+            buys, sells = (0, sells) if position > 0 else (buys, 0)
+        bids = self._cut(quote.bids, buys, instrument)
+        asks = self._cut(quote.asks, sells, instrument)
         if bids is quote.bids and asks is quote.asks:
             return quote
         return Quote(fair=quote.fair, bids=bids, asks=asks, reason=quote.reason)
@@ -146,14 +185,16 @@ class RiskGate:
     def checkpoint(self) -> "GateState":
         """Return the state as plain values."""
         return GateState(
-            self.open, dict(self.refusals), self.base, self.peak, self.breach, self._tokens, self._tokens_ts
-        )
+            self.open, dict(self.refusals), self.base, self.peak, self.breach, self._tokens, self._tokens_ts,
+            dict(self.accepted),
+        )  # fmt: skip
 
     def restore(self, state: "GateState") -> None:
         """Take the state that `checkpoint` returned."""
         self.open, self.refusals = state.open, dict(state.refusals)
         self.base, self.peak, self.breach = state.base, state.peak, state.breach
         self._tokens, self._tokens_ts = state.tokens, state.tokens_ts
+        self.accepted = dict(state.accepted)
 
     def _cut(self, rungs: tuple[QuoteLevel, ...], room: Lots, instrument: Instrument) -> tuple[QuoteLevel, ...]:
         """Return the rungs that fit in `room`, nearest first, the last one cut; too small ones are dropped, counted."""
@@ -186,10 +227,10 @@ class RiskGate:
             return Refusal.PRICE_BAND
         if exposure.open_orders >= self.config.max_open_orders:
             return Refusal.OPEN_ORDERS
-        limit = None if reduces(order, exposure) else self._limit(order, instrument, exposure)
+        limit = None if reduces(order, exposure) else self._broken(order, instrument, exposure)
         return limit or (None if self._take_token(now) else Refusal.ORDER_RATE)
 
-    def _limit(self, order: NewOrder, instrument: Instrument, exposure: Exposure) -> Refusal | None:
+    def _broken(self, order: NewOrder, instrument: Instrument, exposure: Exposure) -> Refusal | None:
         """Return the position or notional limit that the order could break, all its side's open orders filled first."""
         config, half_mid, size = self.config, exposure.mid2 * instrument.unit, order.size
         if instrument.notional(order.price, size) > config.max_order:

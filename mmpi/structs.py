@@ -27,7 +27,8 @@ class Config(Frozen, frozen=True, forbid_unknown_fields=True):
 
 
 def _strategy(name: str) -> str:
-    return name.removesuffix("Config").lower()
+    words = "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in name.removesuffix("Config"))
+    return words.removeprefix("_")
 
 
 class QuoterConfig(Config, frozen=True, tag=_strategy):

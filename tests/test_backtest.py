@@ -205,7 +205,7 @@ def test_a_market_without_events_is_over_at_once() -> None:
     """No data: nothing is placed and nothing hangs."""
     engine = engine_for(A)
     Backtest(engine, NoJournal(), SimConfig()).run([])
-    assert (engine.counter, engine.events) == (0, 1)
+    assert (engine.placement.counter, engine.events) == (0, 1)
 
 
 def test_progress_is_told() -> None:

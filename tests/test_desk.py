@@ -140,4 +140,4 @@ def test_a_desk_restored_is_the_same_desk() -> None:
     assert msgspec.json.encode(again.checkpoint()) == msgspec.json.encode(made.checkpoint())
     for each in (made, again):
         each.apply(book(T0 + SECOND, 1005, 1007))
-    assert again.volatility.value == made.volatility.value > 0
+    assert again.signals.volatility.value == made.signals.volatility.value > 0

@@ -245,10 +245,10 @@ def test_only_rearming_clears_a_breach() -> None:
     """After a person re-armed both limits count from the equity of that moment; without a breach nothing moves."""
     risk = gate(session_loss=100, max_drawdown=100)
     risk.equity(40 * MONEY_SCALE)
-    risk.rearmed(20 * MONEY_SCALE)
+    risk.rearmed(20 * MONEY_SCALE, {})
     assert (risk.base, risk.peak) == (0, 40 * MONEY_SCALE)
     risk.equity(-100 * MONEY_SCALE)
-    risk.rearmed(-100 * MONEY_SCALE)
+    risk.rearmed(-100 * MONEY_SCALE, {})
     assert verdict(risk, order()) is None
     assert risk.equity(-199 * MONEY_SCALE) == ""
     assert risk.equity(-200 * MONEY_SCALE) == "session_loss"

@@ -1,0 +1,61 @@
+"""Placement: from what one desk wants to approved cancels, places and questions, in the order to send them.
+
+Invariant: every order gets its ClOrdId here, and none leaves without the gate's approval (I1).
+It must not know why quoting is blocked, sessions or other events.
+"""
+
+from collections.abc import Sequence
+
+from mmpi.actions import Action, Approved, CancelOrder, NewOrder, QueryOrder
+from mmpi.desk import Desk
+from mmpi.differ import diff
+from mmpi.instrument import Money, Nanos, Side
+from mmpi.orders import Order
+from mmpi.ports import QuoteLevel
+from mmpi.risk import RiskGate, at_stake
+
+
+class Placement:
+    """One run's ClOrdIds, and the way of an order through the gate."""
+
+    def __init__(self, cl_ord_prefix: str, gate: RiskGate) -> None:
+        self.counter = 0
+        """Orders of this run so far; the last part of a ClOrdId."""
+        self._prefix = cl_ord_prefix
+        self._gate = gate
+
+    def service(self, desk: Desk, others: Sequence[Desk], blocked: str, now: Nanos) -> list[Approved]:
+        """Return questions about orders in doubt, then the cancels and places that lead to the wanted ladder."""
+        gate, name = self._gate, desk.instrument.name
+        actions = [
+            gate.pass_through(QueryOrder(name, order.cl_ord_id, order.order_id), now)
+            for order in desk.orders.timed_out(now)
+        ]
+        quote = desk.wanted(now, gate, blocked)
+        plan = diff(desk.orders.live.values(), quote, desk.tolerance(now))
+        for order in plan.cancels:
+            cancel = CancelOrder(name, order.cl_ord_id, order.order_id)
+            desk.orders.cancel_sent(order, now)
+            actions.append(gate.pass_through(cancel, now))
+        if plan.places:
+            elsewhere = sum(at_stake(other.exposure(0), other.instrument) for other in others)
+            for side, target in plan.places:
+                approved = self._place(desk, side, target, elsewhere, now)
+                if approved is not None:
+                    actions.append(approved)
+                elif desk.orders.leaving():
+                    # What is being cancelled still counts against the limits; its answer may make room.
+                    plan.deferred += 1
+        desk.requoted(now, plan.deferred)
+        return actions
+
+    def _place(self, desk: Desk, side: Side, target: QuoteLevel, elsewhere: Money, now: Nanos) -> Approved | None:
+        cl_ord_id = f"{self._prefix}{self.counter + 1:016x}"
+        action: Action = NewOrder(desk.instrument.name, cl_ord_id, side, target.price, target.size, target.level)
+        approved = self._gate.approve(action, desk.instrument, desk.exposure(elsewhere), now)
+        if not isinstance(approved, Approved):
+            desk.answered(side, True, now)
+            return None
+        self.counter += 1
+        desk.orders.sent(Order(cl_ord_id, side, target.price, target.size, target.level, now))
+        return approved
