@@ -76,6 +76,9 @@ class Desk:
         self.dirty = False
         """Something other than the market changed: look again at `next_quote` without waiting for a book."""
         self.deferred = False
+        self.settled: Quote | None = None
+        """The last ladder, if the orders of `settled_at` (OrderStore.version) needed no change for it."""
+        self.settled_at = 0
         self._failed = 0
         self.reason = "no_price"
         self.carry: Lots = 0
@@ -149,9 +152,13 @@ class Desk:
         self.reason = reason
         return Quote(fair=0.0, bids=(), asks=(), reason=reason)
 
+    def refresh_due(self, now: Nanos) -> bool:
+        """Return True if orders must go exactly to their targets now."""
+        return self.quoter.refresh > 0 and now >= self.next_refresh
+
     def tolerance(self, now: Nanos) -> Tolerance:
         """Return how far orders may be from their targets at `now`: nothing when a refresh is due."""
-        if self.quoter.refresh and now >= self.next_refresh:
+        if self.refresh_due(now):
             self.next_refresh = now + self.quoter.refresh
             return EXACT
         return self.quoter.tolerance

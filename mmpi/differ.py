@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from mmpi.instrument import BUY, SELL, Side
+from mmpi.instrument import BUY, SELL, Side, Ticks
 from mmpi.orders import Order, OrdStatus
 from mmpi.ports import Quote, QuoteLevel, Tolerance
 
@@ -26,87 +26,106 @@ _WORKING = frozenset({OrdStatus.NEW, OrdStatus.PARTIALLY_FILLED})
 
 def diff(live: Iterable[Order], quote: Quote, tolerance: Tolerance) -> Plan:
     """Return the plan that turns the live orders into the quote's ladder; kept orders take their target's level."""
-    orders = list(live)
+    buys: list[Order] = []
+    sells: list[Order] = []
+    for order in live:
+        (buys if order.side == BUY else sells).append(order)
     plan = Plan(cancels=[], places=[], deferred=0)
-    wanted: list[tuple[Side, QuoteLevel]] = []
-    for side, targets in ((BUY, quote.bids), (SELL, quote.asks)):
-        own = [order for order in orders if order.side == side]
-        if own:
-            wanted += [(side, target) for target in _match(own, targets, quote.fair, tolerance, plan)]
-        else:
-            wanted += [(side, target) for target in targets]
-    if wanted:
-        _place(orders, wanted, plan)
+    bids = _unserved(buys, quote.bids, quote.fair, tolerance, plan)
+    asks = _unserved(sells, quote.asks, quote.fair, tolerance, plan)
+    if bids or asks:
+        _place(buys, sells, bids, asks, plan)
     return plan
 
 
-def _match(
+def _unserved(
     own: list[Order], targets: Sequence[QuoteLevel], fair: float, tolerance: Tolerance, plan: Plan
-) -> list[QuoteLevel]:
+) -> Sequence[QuoteLevel]:
     """Return one side's targets that no order serves; put its unwanted orders into the plan's cancels."""
-    working = [order for order in own if order.status in _WORKING]
+    if not own:
+        return targets
+    at_price: dict[Ticks, Order] = {}
+    twins: list[Order] = []
+    for order in own:
+        if order.status in _WORKING:
+            # Of two at one price the earlier is ahead in the queue.
+            if order.price in at_price:
+                twins.append(order)
+            else:
+                at_price[order.price] = order
     missing: list[QuoteLevel] = []
     for target in targets:
-        kept = _same_price(working, target, tolerance)
-        if kept is None:
-            missing.append(target)
-        else:
-            working.remove(kept)
+        kept = at_price.get(target.price)
+        if kept is not None and twins and not _size_fits(kept, target, tolerance):
+            kept = _twin(kept, twins, target, tolerance)
+        if kept is not None and _size_fits(kept, target, tolerance):
             kept.level = target.level
+            del at_price[target.price]
+        else:
+            missing.append(target)
+    if not at_price:
+        plan.cancels += twins
+        return missing
+    at_level = {order.level: order for order in at_price.values()}
     unserved: list[QuoteLevel] = []
     for target in missing:
-        near = next((o for o in working if o.level == target.level and _near(o, target, fair, tolerance)), None)
-        if near is None:
-            unserved.append(target)
+        near = at_level.get(target.level)
+        if near is not None and _near(near, target, fair, tolerance):
+            del at_price[near.price]
         else:
-            working.remove(near)
-    plan.cancels += working
+            unserved.append(target)
+    plan.cancels += at_price.values()
+    plan.cancels += twins
     return unserved
 
 
-def _same_price(working: list[Order], target: QuoteLevel, tolerance: Tolerance) -> Order | None:
-    for order in working:
+def _twin(first: Order, twins: list[Order], target: QuoteLevel, tolerance: Tolerance) -> Order:
+    """Return the order at the target's price that fits it, if one does, and leave `first` in its place to be ended."""
+    for i, order in enumerate(twins):
         if order.price == target.price and _size_fits(order, target, tolerance):
+            twins[i] = first
             return order
-    return None
+    return first
 
 
 def _size_fits(order: Order, target: QuoteLevel, tolerance: Tolerance) -> bool:
     """Return False for an order too large, or placed too small; one made small by fills keeps its queue position."""
-    slack = tolerance.size_fraction * target.size
-    return order.leaves <= target.size + slack and order.size >= target.size - slack
+    size = target.size
+    if order.size == size:
+        return True
+    slack = tolerance.size_fraction * size
+    return order.size - order.filled <= size + slack and order.size >= size - slack
 
 
 def _near(order: Order, target: QuoteLevel, fair: float, tolerance: Tolerance) -> bool:
-    allowed = max(
-        float(tolerance.ticks),
-        tolerance.offset_fraction * abs(target.price - fair),
-        tolerance.price_fraction * target.price,
-    )
-    return abs(order.price - target.price) <= allowed and _size_fits(order, target, tolerance)
+    """Return True if the order is so close to the target that its queue position is worth more."""
+    price = target.price
+    off = abs(order.price - price)
+    return (
+        off <= tolerance.ticks
+        or off <= tolerance.offset_fraction * abs(price - fair)
+        or off <= tolerance.price_fraction * price
+    ) and _size_fits(order, target, tolerance)
 
 
-def _place(orders: list[Order], wanted: list[tuple[Side, QuoteLevel]], plan: Plan) -> None:
+def _place(
+    buys: list[Order], sells: list[Order], bids: Sequence[QuoteLevel], asks: Sequence[QuoteLevel], plan: Plan
+) -> None:
     """Add to the plan the places that nothing forbids now; count the others as deferred."""
     leaving = {order.cl_ord_id for order in plan.cancels}
-    highest_bid = max((o.price for o in orders if o.side == BUY), default=None)
-    lowest_ask = min((o.price for o in orders if o.side == SELL), default=None)
-    blocked: set[tuple[Side, int]] = set()
-    for order in orders:
-        # One order on its way out may share a slot with its successor; a second must wait for the first to be gone.
-        if order.cl_ord_id not in leaving:
-            blocked.add((order.side, order.level))
-    for side, target in wanted:
-        crosses = (
-            lowest_ask is not None and target.price >= lowest_ask
-            if side == BUY
-            else highest_bid is not None and target.price <= highest_bid
-        )
-        if crosses or (side, target.level) in blocked:
+    highest_bid: Ticks = max([order.price for order in buys], default=0)
+    lowest_ask: Ticks = min([order.price for order in sells], default=0)
+    # One order on its way out may share a slot with its successor; a second must wait for the first to be gone.
+    taken = [order.level for order in buys if order.cl_ord_id not in leaving]
+    for target in bids:
+        if (lowest_ask and target.price >= lowest_ask) or target.level in taken:
             plan.deferred += 1
             continue
-        plan.places.append((side, target))
-        if side == BUY:
-            highest_bid = target.price if highest_bid is None else max(highest_bid, target.price)
-        else:
-            lowest_ask = target.price if lowest_ask is None else min(lowest_ask, target.price)
+        plan.places.append((BUY, target))
+        highest_bid = max(highest_bid, target.price)
+    taken = [order.level for order in sells if order.cl_ord_id not in leaving]
+    for target in asks:
+        if (highest_bid and target.price <= highest_bid) or target.level in taken:
+            plan.deferred += 1
+            continue
+        plan.places.append((SELL, target))

@@ -113,7 +113,7 @@ _EVENT_OF: Final = {
     ExecType.NOT_FOUND: OrderEvent.NOT_FOUND,
 }
 
-_DOUBTFUL: Final = frozenset({OrdStatus.PENDING_NEW, OrdStatus.PENDING_CANCEL})
+_DOUBTFUL: Final = frozenset({OrdStatus.PENDING_NEW, OrdStatus.PENDING_CANCEL, OrdStatus.UNKNOWN})
 
 
 OrderRow: TypeAlias = tuple[str, str, Side, Ticks, Lots, Lots, int, str, Nanos, Nanos]
@@ -185,6 +185,10 @@ class OrderStore:
         self.patience = patience
         """A request unanswered for this long has an unknown fate; longer than any request can stay valid."""
         self.live: dict[str, Order] = {}
+        self.version = 0
+        """Changes with every order that is sent, ends, fills or changes its state."""
+        self.doubtful: dict[str, Order] = {}
+        """The live orders with a request in flight or of unknown fate: those that time will make us ask about."""
         self.finished: dict[str, Order] = {}
         self.owed: dict[str, Order] = {}
         """Ended orders that the venue calls filled before it has told all their fills: still at stake."""
@@ -199,7 +203,8 @@ class OrderStore:
     def sent(self, order: Order) -> None:
         """Take an order whose NewOrder was just approved."""
         self.placed += 1
-        self.live[order.cl_ord_id] = order
+        self.version += 1
+        self.live[order.cl_ord_id] = self.doubtful[order.cl_ord_id] = order
 
     def cancel_sent(self, order: Order, now: Nanos) -> None:
         """Mark an order whose CancelOrder was just approved."""
@@ -230,7 +235,7 @@ class OrderStore:
 
     def lost(self) -> None:
         """Every request in flight has an unknown fate: the connection is gone."""
-        for order in list(self.live.values()):
+        for order in list(self.doubtful.values()):
             if order.status in _DOUBTFUL:
                 self._move(order, OrderEvent.LOST)
 
@@ -238,31 +243,29 @@ class OrderStore:
         """Return orders to ask the venue about: unanswered for `patience`, now UNKNOWN, and not asked within it."""
         patience = self.patience
         ask: list[Order] = []
-        for order in self.live.values():
-            if order.status in _DOUBTFUL and now - order.sent >= patience:
+        for order in self.doubtful.values():
+            if order.status is not OrdStatus.UNKNOWN and now - order.sent >= patience:
                 self._move(order, OrderEvent.LOST)
             if order.status is OrdStatus.UNKNOWN and now - order.queried >= patience:
                 order.queried = now
                 ask.append(order)
+        # A store restored from a checkpoint came to doubt them in another order.
+        ask.sort(key=_name_of)
         return ask
 
     def next_timeout(self) -> Nanos:
         """Return when `timed_out` will next have something to say; 0 = never."""
         patience = self.patience
         soonest = 0
-        for order in self.live.values():
-            if order.status is OrdStatus.UNKNOWN:
-                due = order.queried + patience
-            elif order.status in _DOUBTFUL:
-                due = order.sent + patience
-            else:
-                continue
+        for order in self.doubtful.values():
+            due = patience + (order.queried if order.status is OrdStatus.UNKNOWN else order.sent)
             if soonest == 0 or due < soonest:
                 soonest = due
         return soonest
 
     def reconcile(self, open_orders: Sequence[OpenOrder]) -> None:
         """Bring the store in line with the venue's list: listed orders live, unlisted ones become UNKNOWN (ask)."""
+        self.version += 1
         # The fills are delivered before the list: those still owed will not come, and the position tells the rest.
         for order in self.owed.values():
             order.size = order.filled
@@ -282,16 +285,21 @@ class OrderStore:
             order.order_id = listing.order_id
             order.filled = max(order.filled, order.size - listing.size)
             order.status = OrdStatus.NEW if order.filled == 0 else OrdStatus.PARTIALLY_FILLED
+            self.doubtful.pop(order.cl_ord_id, None)
 
     def leaving(self) -> bool:
         """Return True if a cancel is on its way."""
-        return any(order.status is OrdStatus.PENDING_CANCEL for order in self.live.values())
+        return any(order.status is OrdStatus.PENDING_CANCEL for order in self.doubtful.values())
 
     def open_size(self, side: Side) -> Lots:
         """Return the total that can still fill on a side, orders of unknown fate and fills owed included."""
-        size = sum(order.leaves for order in self.live.values() if order.side == side)
-        if self.owed:
-            size += sum(order.leaves for order in self.owed.values() if order.side == side)
+        size = 0
+        for order in self.live.values():
+            if order.side == side:
+                size += order.size - order.filled
+        for order in self.owed.values():
+            if order.side == side:
+                size += order.size - order.filled
         return size
 
     def checkpoint(self) -> "StoreState":
@@ -309,6 +317,7 @@ class OrderStore:
     def restore(self, state: "StoreState") -> None:
         """Take the state that `checkpoint` returned."""
         self.live = {row[0]: order_from_row(row) for row in state.live}
+        self.doubtful = {name: order for name, order in self.live.items() if order.status in _DOUBTFUL}
         self.finished = {row[0]: order_from_row(row) for row in state.finished}
         self.owed = {name: order for name, order in self.finished.items() if _is_owed(order)}
         self.exec_ids = dict.fromkeys(state.exec_ids)
@@ -316,6 +325,7 @@ class OrderStore:
         self.illegal, self.overfilled = state.illegal, state.overfilled
 
     def _fill(self, order: Order, size: Lots) -> None:
+        self.version += 1
         order.filled += size
         if order.filled > order.size:
             self.overfilled += 1
@@ -329,7 +339,13 @@ class OrderStore:
         if state is None:
             self.illegal += 1
             return
+        self.version += 1
         order.status = state
+        if state in _DOUBTFUL:
+            if order.cl_ord_id in self.live:
+                self.doubtful[order.cl_ord_id] = order
+        else:
+            self.doubtful.pop(order.cl_ord_id, None)
         if state in ENDED and order.cl_ord_id in self.live:
             self.ended[state.value] = self.ended.get(state.value, 0) + 1
             del self.live[order.cl_ord_id]
@@ -340,6 +356,10 @@ class OrderStore:
                 oldest = next(iter(self.finished))
                 del self.finished[oldest]
                 self.owed.pop(oldest, None)
+
+
+def _name_of(order: Order) -> str:
+    return order.cl_ord_id
 
 
 def _is_owed(order: Order) -> bool:

@@ -32,7 +32,13 @@ class Placement:
             for order in desk.orders.timed_out(now)
         ]
         quote = desk.wanted(now, gate, blocked)
+        if quote is desk.settled and desk.settled_at == desk.orders.version and not desk.refresh_due(now):
+            # The very ladder that the very same orders were found to serve: another look would say the same.
+            desk.requoted(now, 0)
+            return actions
         plan = diff(desk.orders.live.values(), quote, desk.tolerance(now))
+        desk.settled = quote if not (plan.cancels or plan.places or plan.deferred) else None
+        desk.settled_at = desk.orders.version
         for order in plan.cancels:
             cancel = CancelOrder(name, order.cl_ord_id, order.order_id)
             desk.orders.cancel_sent(order, now)

@@ -102,7 +102,9 @@ class Position:
 
     def identity_error(self) -> Money:
         """Return equity minus the sum of the parts: anything but 0 is a bug (I11)."""
-        return self.equity - self.total
+        # One expression: it is evaluated at every book that finds a position.
+        equity = self.cash + self.lots * self.mid2 * self._half
+        return equity - self.spread - self.inventory - self.funding + self.fees
 
     def checkpoint(self) -> tuple[int, ...]:
         """Return the state as plain integers."""

@@ -198,6 +198,13 @@ class RiskGate:
 
     def _cut(self, rungs: tuple[QuoteLevel, ...], room: Lots, instrument: Instrument) -> tuple[QuoteLevel, ...]:
         """Return the rungs that fit in `room`, nearest first, the last one cut; too small ones are dropped, counted."""
+        total, least, unit = 0, instrument.min_notional, instrument.unit
+        for rung in rungs:
+            total += rung.size
+            if rung.size <= 0 or rung.price * rung.size * unit < least:
+                total = room + 1
+        if total <= room:
+            return rungs
         kept: list[QuoteLevel] = []
         changed = False
         for rung in rungs:

@@ -7,7 +7,7 @@ at or through the opposite touch. It must not know orders, limits or time beyond
 import math
 
 from mmpi.instrument import BUY, SECOND, SELL, Instrument, Lots, Nanos, Side, Ticks, positive_decimal
-from mmpi.ports import MarketView, Quote, QuoteLevel
+from mmpi.ports import MarketView, Quote, QuoteLevel, Tolerance
 from mmpi.structs import QuoterConfig
 
 
@@ -40,6 +40,14 @@ class Layered:
         self.config = config
         self.instrument = instrument
         self.interval: Nanos = round(config.update_interval_s * SECOND)
+        self.refresh: Nanos = 0
+        self.tolerance = Tolerance(
+            ticks=config.tolerance_ticks,
+            offset_fraction=config.tolerance_percent / 100.0,
+            size_fraction=config.size_tolerance_percent / 100.0,
+        )
+        self.signals: frozenset[str] = frozenset()
+        self.uses_mark = False
         self.fixed_size: Lots = 0
         self.notional_ticks = 0.0
         """Size in lots is this over the price in ticks, when orders are sized by notional."""

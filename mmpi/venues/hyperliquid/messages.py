@@ -50,6 +50,21 @@ class WireTrade(msgspec.Struct, gc=False):
     tid: int
 
 
+class WireContext(msgspec.Struct, gc=False):
+    """A perpetual's prices and its hourly funding rate; 0.0 where the venue leaves one out."""
+
+    mark_px: float = msgspec.field(name="markPx", default=0.0)
+    oracle_px: float = msgspec.field(name="oraclePx", default=0.0)
+    funding: float | None = None
+
+
+class WireAssetCtx(msgspec.Struct, gc=False):
+    """The data of `activeAssetCtx`; it carries no time of its own."""
+
+    coin: str
+    ctx: WireContext
+
+
 class WireOrder(msgspec.Struct, gc=False):
     """An order of the account; `sz` is what is left of it. `cloid` is absent where its owner gave none."""
 
@@ -229,4 +244,5 @@ def instrument_from_meta(name: str, sz_decimals: int) -> Instrument:
 
 def _levels(levels: list[WireLevel], instrument: Instrument) -> tuple[Level, ...]:
     ticks, lots = instrument.ticks_per_quote, instrument.lots_per_base
-    return tuple([(int(level.px * ticks + 0.5), int(level.sz * lots + 0.5)) for level in levels])
+    # int() without the look-up of a builtin and its dispatch: forty levels a message, a fifth of its whole time.
+    return tuple([((level.px * ticks + 0.5).__trunc__(), (level.sz * lots + 0.5).__trunc__()) for level in levels])
