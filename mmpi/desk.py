@@ -61,7 +61,7 @@ class Desk:
         self.position = Position(params.instrument)
         self.orders = OrderStore(patience)
         self.quoter = make_quoter(params.quoter, params.instrument)
-        self.signals = SignalBoard(self.quoter.signals)
+        self.signals = SignalBoard(self.quoter.signals, params.instrument.name)
         self.market_ts: Nanos = 0
         self.next_quote: Nanos = 0
         self.deadline: Nanos = 0
