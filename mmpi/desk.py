@@ -7,6 +7,7 @@ It must not know other instruments or the account.
 from typing import Final
 
 from mmpi.book import BookOutcome, BookState, OrderBook
+from mmpi.differ import Settled
 from mmpi.events import Bbo, BookDelta, BookSnapshot, Funding, Mark, Trade
 from mmpi.instrument import BUY, SECOND, SELL, Instrument, Lots, Nanos, Side
 from mmpi.inventory import NORMAL
@@ -76,9 +77,7 @@ class Desk:
         self.dirty = False
         """Something other than the market changed: look again at `next_quote` without waiting for a book."""
         self.deferred = False
-        self.settled: Quote | None = None
-        """The last ladder, if the orders of `settled_at` (OrderStore.version) needed no change for it."""
-        self.settled_at = 0
+        self.settled = Settled()
         self._failed = 0
         self.reason = "no_price"
         self.carry: Lots = 0
@@ -152,13 +151,9 @@ class Desk:
         self.reason = reason
         return Quote(fair=0.0, bids=(), asks=(), reason=reason)
 
-    def refresh_due(self, now: Nanos) -> bool:
-        """Return True if orders must go exactly to their targets now."""
-        return self.quoter.refresh > 0 and now >= self.next_refresh
-
     def tolerance(self, now: Nanos) -> Tolerance:
         """Return how far orders may be from their targets at `now`: nothing when a refresh is due."""
-        if self.refresh_due(now):
+        if self.quoter.refresh and now >= self.next_refresh:
             self.next_refresh = now + self.quoter.refresh
             return EXACT
         return self.quoter.tolerance

@@ -19,6 +19,33 @@ class Plan(msgspec.Struct):
     cancels: "list[Order]"
     places: "list[tuple[Side, QuoteLevel]]"
     deferred: int
+    exact: bool = True
+    """Every order that is kept stands at its target's price; False = some are within the tolerance only."""
+
+
+class Settled:
+    """The last ladder that the orders served as they were: with the same rungs and orders another look would too."""
+
+    def __init__(self) -> None:
+        self._quote: Quote | None = None
+        self._version = 0
+        self._exact = False
+
+    def note(self, quote: Quote, plan: Plan, version: int) -> None:
+        """Remember what a look at the orders of `version` (OrderStore.version) found."""
+        self._quote = None if plan.cancels or plan.places or plan.deferred else quote
+        self._version, self._exact = version, plan.exact
+
+    def holds(self, quote: Quote, version: int) -> bool:
+        """Return True if a plan for this quote must be empty."""
+        last = self._quote
+        return (
+            last is not None
+            and quote.bids is last.bids
+            and quote.asks is last.asks
+            and version == self._version
+            and (self._exact or quote.fair == last.fair)
+        )
 
 
 _WORKING = frozenset({OrdStatus.NEW, OrdStatus.PARTIALLY_FILLED})
@@ -72,6 +99,7 @@ def _unserved(
         near = at_level.get(target.level)
         if near is not None and _near(near, target, fair, tolerance):
             del at_price[near.price]
+            plan.exact = False
         else:
             unserved.append(target)
     plan.cancels += at_price.values()

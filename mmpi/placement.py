@@ -7,7 +7,7 @@ It must not know why quoting is blocked, sessions or other events.
 from collections.abc import Sequence
 
 from mmpi.actions import Action, Approved, CancelOrder, NewOrder, QueryOrder
-from mmpi.desk import Desk
+from mmpi.desk import EXACT, Desk
 from mmpi.differ import diff
 from mmpi.instrument import Money, Nanos, Side
 from mmpi.orders import Order
@@ -32,13 +32,12 @@ class Placement:
             for order in desk.orders.timed_out(now)
         ]
         quote = desk.wanted(now, gate, blocked)
-        if quote is desk.settled and desk.settled_at == desk.orders.version and not desk.refresh_due(now):
-            # The very ladder that the very same orders were found to serve: another look would say the same.
+        tolerance = desk.tolerance(now)
+        if tolerance is not EXACT and desk.settled.holds(quote, desk.orders.version):
             desk.requoted(now, 0)
             return actions
-        plan = diff(desk.orders.live.values(), quote, desk.tolerance(now))
-        desk.settled = quote if not (plan.cancels or plan.places or plan.deferred) else None
-        desk.settled_at = desk.orders.version
+        plan = diff(desk.orders.live.values(), quote, tolerance)
+        desk.settled.note(quote, plan, desk.orders.version)
         for order in plan.cancels:
             cancel = CancelOrder(name, order.cl_ord_id, order.order_id)
             desk.orders.cancel_sent(order, now)

@@ -11,7 +11,7 @@ from mmpi.actions import Action, Approved, NewOrder
 from mmpi.instrument import BUY, MONEY_SCALE, SECOND, Instrument, Lots, Money, Nanos, Side
 from mmpi.inventory import CRITICAL, band
 from mmpi.ports import Quote, QuoteLevel
-from mmpi.structs import Config, Leaf, State
+from mmpi.structs import Config, Frozen, Leaf, State
 
 HARD_INVENTORY: Final = "hard_inventory"
 """The breach of the HARD inventory band."""
@@ -91,6 +91,18 @@ class GateState(State, frozen=True):
     accepted: "dict[str, Lots]"
 
 
+class _Cut(Frozen, frozen=True):
+    """The rungs that were wanted, the room on either side, and the rungs that were left."""
+
+    wanted_bids: "tuple[QuoteLevel, ...]"
+    wanted_asks: "tuple[QuoteLevel, ...]"
+    buys: Lots
+    sells: Lots
+    bids: "tuple[QuoteLevel, ...]"
+    asks: "tuple[QuoteLevel, ...]"
+    refused: "tuple[tuple[Refusal, int], ...]"
+
+
 class RiskGate:
     """Limits of one account: per order, per instrument, over all, and on equity."""
 
@@ -106,6 +118,8 @@ class RiskGate:
         """The equity limit that was touched; only a person clears it."""
         self.accepted: dict[str, Lots] = {}
         """Positions beyond HARD that a person armed the box with: what is not larger does not latch again."""
+        self._shaped: dict[str, _Cut] = {}
+        """What the last quote of each instrument was cut to: most rounds ask for the same again."""
         self._warn = round(config.warn_percent * 1_000_000)
         self._critical = round(config.critical_percent * 1_000_000)
         self._hard = round(config.hard_percent * 1_000_000)
@@ -128,9 +142,9 @@ class RiskGate:
         assert not isinstance(action, NewOrder)
         return Approved(now, action)
 
-    def count(self, refusal: Refusal) -> None:
-        """Count a refusal."""
-        self.refusals[refusal.value] = self.refusals.get(refusal.value, 0) + 1
+    def count(self, refusal: Refusal, number: int = 1) -> None:
+        """Count a refusal, or several for one reason."""
+        self.refusals[refusal.value] = self.refusals.get(refusal.value, 0) + number
 
     def equity(self, equity: Money) -> str:
         """Return the limit that session equity touches now, or ""; drawdown is from the session's peak."""
@@ -176,11 +190,21 @@ class RiskGate:
         buys, sells = max(limit - position, -position, 0), max(limit + position, position, 0)
         if position and self.band_of(position, limit) >= CRITICAL:
             buys, sells = (0, sells) if position > 0 else (buys, 0)
-        bids = self._cut(quote.bids, buys, instrument)
-        asks = self._cut(quote.asks, sells, instrument)
-        if bids is quote.bids and asks is quote.asks:
+        last = self._shaped.get(instrument.name)
+        if (
+            last is None
+            or last.wanted_bids is not quote.bids
+            or last.wanted_asks is not quote.asks
+            or last.buys != buys
+            or last.sells != sells
+        ):
+            last = _cut(quote, buys, sells, instrument)
+            self._shaped[instrument.name] = last
+        for refusal, number in last.refused:
+            self.count(refusal, number)
+        if last.bids is quote.bids and last.asks is quote.asks:
             return quote
-        return Quote(fair=quote.fair, bids=bids, asks=asks, reason=quote.reason)
+        return Quote(fair=quote.fair, bids=last.bids, asks=last.asks, reason=quote.reason)
 
     def checkpoint(self) -> "GateState":
         """Return the state as plain values."""
@@ -195,32 +219,6 @@ class RiskGate:
         self.base, self.peak, self.breach = state.base, state.peak, state.breach
         self._tokens, self._tokens_ts = state.tokens, state.tokens_ts
         self.accepted = dict(state.accepted)
-
-    def _cut(self, rungs: tuple[QuoteLevel, ...], room: Lots, instrument: Instrument) -> tuple[QuoteLevel, ...]:
-        """Return the rungs that fit in `room`, nearest first, the last one cut; too small ones are dropped, counted."""
-        total, least, unit = 0, instrument.min_notional, instrument.unit
-        for rung in rungs:
-            total += rung.size
-            if rung.size <= 0 or rung.price * rung.size * unit < least:
-                total = room + 1
-        if total <= room:
-            return rungs
-        kept: list[QuoteLevel] = []
-        changed = False
-        for rung in rungs:
-            size = min(rung.size, room)
-            if size <= 0:
-                changed = True
-                self.count(Refusal.POSITION)
-                continue
-            if instrument.notional(rung.price, size) < instrument.min_notional:
-                changed = True
-                self.count(Refusal.MIN_NOTIONAL)
-                continue
-            room -= size
-            changed = changed or size != rung.size
-            kept.append(rung if size == rung.size else QuoteLevel(rung.level, rung.price, size))
-        return tuple(kept) if changed else rungs
 
     def _refuse(self, order: NewOrder, instrument: Instrument, exposure: Exposure, now: Nanos) -> Refusal | None:
         if not self.open or self.breach:
@@ -265,6 +263,45 @@ class RiskGate:
             return False
         self._tokens -= _TOKEN
         return True
+
+
+def _cut(quote: Quote, buys: Lots, sells: Lots, instrument: Instrument) -> _Cut:
+    bids, asks = quote.bids, quote.asks
+    if _fits(bids, buys, instrument) and _fits(asks, sells, instrument):
+        return _Cut(bids, asks, buys, sells, bids, asks, ())
+    refused = [0, 0]
+    kept_bids, kept_asks = _kept(bids, buys, instrument, refused), _kept(asks, sells, instrument, refused)
+    reasons = zip((Refusal.POSITION, Refusal.MIN_NOTIONAL), refused, strict=True)
+    counts = tuple([(reason, number) for reason, number in reasons if number])
+    return _Cut(bids, asks, buys, sells, kept_bids, kept_asks, counts)
+
+
+def _fits(rungs: tuple[QuoteLevel, ...], room: Lots, instrument: Instrument) -> bool:
+    """Return True if nothing is to be cut or dropped."""
+    least, unit = instrument.min_notional, instrument.unit
+    for rung in rungs:
+        size = rung.size
+        room -= size
+        if size <= 0 or rung.price * size * unit < least:
+            return False
+    return room >= 0
+
+
+def _kept(
+    rungs: tuple[QuoteLevel, ...], room: Lots, instrument: Instrument, refused: list[int]
+) -> tuple[QuoteLevel, ...]:
+    """Return the rungs that fit in `room`, nearest first, the last one cut; count those without room, or too small."""
+    kept: list[QuoteLevel] = []
+    for rung in rungs:
+        size = min(rung.size, room)
+        if size <= 0:
+            refused[0] += 1
+        elif instrument.notional(rung.price, size) < instrument.min_notional:
+            refused[1] += 1
+        else:
+            room -= size
+            kept.append(rung if size == rung.size else QuoteLevel(rung.level, rung.price, size))
+    return tuple(kept)
 
 
 def reduces(order: NewOrder, exposure: Exposure) -> bool:
