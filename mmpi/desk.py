@@ -74,6 +74,8 @@ class Desk:
         self.mark: float = 0.0
         """The venue's mark price in ticks, 0.0 = UNAVAILABLE; `mark_ts` says since when."""
         self.mark_ts: Nanos = 0
+        self.marked = False
+        """The last book moved the mark."""
         self.dirty = False
         """Something other than the market changed: look again at `next_quote` without waiting for a book."""
         self.deferred = False
@@ -95,7 +97,8 @@ class Desk:
         if outcome not in _USABLE:
             return False
         mid2 = book.mid2
-        if self.position.mid2 != mid2:
+        self.marked = self.position.mid2 != mid2
+        if self.marked:
             self.position.mark(mid2)
         if self.carry:
             self.position.carry(self.carry)
@@ -226,7 +229,7 @@ class Desk:
         bid, ask = book.best_bid, book.best_ask
         fair = weighted_mid(bid, book.best_bid_size, ask, book.best_ask_size) if book.mid2 else mid2 * 0.5
         return MarketView(
-            instrument, now, bid, ask, mid2 * 0.5, fair, signals.volatility.value, position, limit,
+            instrument, now, bid, ask, mid2 * 0.5, fair, signals.sigma(), position, limit,
             gate.band_of(position, limit) if position else NORMAL,
             book.bids, book.asks, self.mark,
             signals.readings(book, now) if signals.names else NO_READINGS,

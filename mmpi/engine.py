@@ -130,7 +130,7 @@ class Engine:
     @property
     def equity(self) -> Money:
         """Return the session's profit and loss over all instruments."""
-        return sum(desk.position.equity for desk in self.desks.values())
+        return sum([desk.position.equity for desk in self.desks.values()])
 
     def live_orders(self) -> int:
         """Return how many orders of ours may be live, those of unknown fate included."""
@@ -179,7 +179,7 @@ class Engine:
         now = event.recv_ts
         actions: list[Approved] = []
         if desk.apply(event):
-            if desk.position.lots:
+            if desk.marked and desk.position.lots:
                 self.violations += desk.position.identity_error() != 0
                 if self._touches_limit(desk):
                     actions = self._breached(now)

@@ -74,6 +74,7 @@ class MarketView(Leaf, frozen=True):
     """The valid mid, or the mark for a quoter that `uses_mark` while there is none."""
     weighted_mid: float
     volatility: float
+    """Never below what was measured (mmpi.signals.board)."""
     position: Lots
     limit: Lots = 0
     """The largest position, either way, that the risk gate lets orders lead to; 0 = not told."""

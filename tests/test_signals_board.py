@@ -103,3 +103,17 @@ def test_a_restored_board_goes_on_the_same(names: frozenset[str]) -> None:
     now = book.recv_ts
     assert board.readings(book, now) == again.readings(book, now)
     assert board.checkpoint() == again.checkpoint()
+
+
+def test_sigma_is_the_volatility_in_steps() -> None:
+    """Never below what was measured, at most 2% above, and the same while the measure stays within a step."""
+    board, book = fed(frozenset(), 0)
+    assert board.sigma() == 0.0
+    seen: set[float] = set()
+    for n in range(500):
+        feed(board, book, n, n + 1)
+        value = board.volatility.value
+        if value:
+            assert value * (1 - 1e-12) <= board.sigma() <= value * 1.0203
+            seen.add(board.sigma())
+    assert 1 < len(seen) < 250

@@ -3,6 +3,7 @@
 Invariant: a step costs O(1), and a signal that nobody asked for costs nothing. It must not know quoters or positions.
 """
 
+from math import ceil, exp, log
 from typing import Final
 
 from mmpi.book import OrderBook
@@ -18,6 +19,9 @@ from mmpi.structs import State
 
 VOLATILITY_TAU_S: Final = 60.0
 """Memory of the volatility: one minute, the shortest horizon of source text 004 section 4.2."""
+VOLATILITY_STEP: Final = 0.02
+"""Quoters see the volatility rounded up to the next of steps 2% apart: an estimate from one minute is not nearly that
+sharp, and a ladder that follows its every digit gives up queue positions for nothing."""
 INTENSITY_TAU_S: Final = 60.0
 """Memory of the trade intensity: the same."""
 IMBALANCE_LEVELS: Final = 5
@@ -68,6 +72,11 @@ class SignalBoard:
             if self._regime is not None and ts >= self._look_at:
                 self._regime.update(ts, realised.over(self._five_minutes))
                 self._look_at = ts + LOOK_EVERY
+
+    def sigma(self) -> float:
+        """Return the volatility in ticks per sqrt(second), rounded up to VOLATILITY_STEP; 0.0 at first."""
+        value = self.volatility.value
+        return exp(ceil(log(value) / VOLATILITY_STEP) * VOLATILITY_STEP) if value > 0.0 else 0.0
 
     def on_trade(self, ts: Nanos, side: Side) -> None:
         """Take a public trade; `side` is the taker's."""
