@@ -1,7 +1,8 @@
 """The yardstick where the laboratory's one is not on this machine: a quoter as one writes it on the first day.
 
-json.loads, Decimal, dicts and dataclasses; the same work for every message as our engine does: the book, weighted mid,
-time-weighted volatility, a ladder of five a side, limits, and what to change. Slow by its idiom, not on purpose.
+json.loads, Decimal, dicts and dataclasses; the same work for every message as `mmpi bench` has the engine do: the book,
+time-weighted volatility, an Avellaneda-Stoikov ladder of five a side with sizes by A*exp(-k*depth)*depth, limits, and
+what to change. Slow by its idiom, not on purpose.
 """
 
 import json
@@ -10,9 +11,13 @@ from dataclasses import dataclass
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 
 LEVELS = 5
-TICK, LOT = Decimal("0.1"), Decimal("0.00001")
-HALF_SPREAD, STEP = Decimal("0.0001"), Decimal("0.0001")
-NOTIONAL = Decimal(100)
+GAMMA, K, HORIZON_S = Decimal("0.05"), Decimal("0.5"), Decimal(60)
+"""Risk aversion and intensity decay per basis point; seconds."""
+NARROWEST, WIDEST, QUIET = Decimal("0.5"), Decimal(50), Decimal("0.1")
+"""Bounds of the half spread, and the least volatility, in basis points (per sqrt(second))."""
+REACH = Decimal(3)
+NOTIONAL, SMALLEST = Decimal(300), Decimal("0.1")
+"""One side's worth, and the share of it that the smallest rung has."""
 TOLERANCE = Decimal("0.1")
 TAU_S = Decimal(60)
 MAX_POSITION = Decimal(1000)
@@ -40,6 +45,7 @@ class Reference:
         self.asks: list[tuple[Decimal, Decimal]] = []
         self.time = self.variance = self.position = self.cash = Decimal(0)
         self.mid = self.fair = Decimal(0)
+        self.tick, self.lot = Decimal("0.1"), Decimal("0.00001")
         self.live: dict[tuple[str, int], Order] = {}
 
     def on_raw(self, raw: bytes) -> list[Action]:
@@ -71,26 +77,36 @@ class Reference:
                 del self.live[key]
 
     def _signals(self, now: Decimal) -> None:
-        (bid, bid_size), (ask, ask_size) = self.bids[0], self.asks[0]
+        bid, ask = self.bids[0][0], self.asks[0][0]
         mid = (bid + ask) / 2
         if self.mid:
             dt = max(now - self.time, Decimal("0.001"))
             weight = 1 - (-dt / TAU_S).exp()
             self.variance += weight * ((mid - self.mid) ** 2 / dt - self.variance)
         self.mid, self.time = mid, now
-        self.fair = (bid * ask_size + ask * bid_size) / (bid_size + ask_size)
 
     def _ladder(self) -> list[Order]:
-        half = max(self.fair * HALF_SPREAD, self.variance.sqrt())
-        best_bid, best_ask = self.bids[0][0], self.asks[0][0]
-        size = (NOTIONAL / self.fair).quantize(LOT, ROUND_FLOOR)
+        point = self.mid / 10_000
+        sigma = max(self.variance.sqrt() / point, QUIET)
+        risk = GAMMA * sigma * sigma * HORIZON_S
+        half = min(max(risk / 2 + (1 + GAMMA / K).ln() / GAMMA, NARROWEST), WIDEST)
+        unit = (NOTIONAL / self.mid).quantize(self.lot, ROUND_FLOOR)
+        self.fair = self.mid - risk * self.position / unit * point
+        deepest = max(REACH * half, min(REACH * sigma * HORIZON_S.sqrt(), REACH * WIDEST))
+        ratio = (deepest / half) ** (Decimal(1) / (LEVELS - 1))
+        depths = [half * ratio**level for level in range(LEVELS)]
+        weights = [(-K * (depth - half)).exp() * depth for depth in depths]
+        spare = unit * (1 - LEVELS * SMALLEST) / sum(weights)
+        held = self.position * self.mid / MAX_POSITION
         orders = []
-        for level in range(LEVELS):
-            offset = half + level * self.fair * STEP
-            bid = ((self.fair - offset) / TICK).to_integral_value(ROUND_FLOOR) * TICK
-            ask = ((self.fair + offset) / TICK).to_integral_value(ROUND_CEILING) * TICK
-            orders.append(Order("buy", level, min(bid, best_ask - TICK), size))
-            orders.append(Order("sell", level, max(ask, best_bid + TICK), size))
+        for level, (depth, weight) in enumerate(zip(depths, weights, strict=True)):
+            size = unit * SMALLEST + spare * weight
+            bid = ((self.fair - depth * point) / self.tick).to_integral_value(ROUND_FLOOR) * self.tick
+            ask = ((self.fair + depth * point) / self.tick).to_integral_value(ROUND_CEILING) * self.tick
+            buy, sell = size * (1 - max(held, Decimal(0))), size * (1 + min(held, Decimal(0)))
+            bid, ask = min(bid, self.asks[0][0] - self.tick), max(ask, self.bids[0][0] + self.tick)
+            orders.append(Order("buy", level, bid, max(buy, self.lot).quantize(self.lot, ROUND_FLOOR)))
+            orders.append(Order("sell", level, ask, max(sell, self.lot).quantize(self.lot, ROUND_FLOOR)))
         return orders
 
     def _allowed(self, orders: list[Order]) -> list[Order]:

@@ -12,6 +12,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import msgspec
+
 from bench import books, processes, speed
 
 SETS = (
@@ -25,8 +27,6 @@ ROWS = {
     "backtest": "backtest as shipped (3 a side, once a second)",
     "backtest_journal": "backtest as shipped, with journal",
     "backtest_same_job": "backtest, the yardstick's job (5 a side, every book)",
-    "wire_to_actions": "bytes to actions, the yardstick's job",
-    "wire_with_reports": "bytes to actions, with the order reports",
 }
 
 
@@ -45,6 +45,8 @@ def _speed() -> dict[str, Any]:
     what, frames = books.load()
     runs = speed.measure(frames)
     events = speed.decode(frames)
+    _say("bytes to actions ...")
+    wire = speed.wire(frames)
     rows = {
         kind: {
             "us_per_book": round(speed.us_per_book(works), 2),
@@ -61,6 +63,7 @@ def _speed() -> dict[str, Any]:
         "books": {"what": what, "count": len(frames)},
         "yardstick": speed.baseline()[0],
         "speed": rows,
+        "wire": msgspec.to_builtins(wire),
         "journal_us_per_book": {
             "buffered": round(speed.journal_us(events, buffered=True), 2),
             "write_each": round(speed.journal_us(events, buffered=False), 2),
@@ -111,6 +114,15 @@ def _table(result: dict[str, Any]) -> str:
         row = result["speed"][kind]
         faster = f"{row['times_faster_per_book']:10.1f}{row['times_faster_per_event']:12.1f}"
         lines.append(f"{title:<54}{row['us_per_book']:9.1f}{row['us_per_event']:10.1f}{faster}")
+    wire = result["wire"]
+    lines += [
+        "",
+        f"bytes to actions, avellaneda_stoikov, 5 a side, every book: p50 {wire['bytes_to_actions_us']['p50']} us, "
+        f"p99 {wire['bytes_to_actions_us']['p99']} us",
+        f"the yardstick's p50 {wire['naive_us']['p50']} us; ratio {wire['ratio']}",
+        "of it: " + ", ".join(f"{stage} {us}" for stage, us in wire["stages_us"].items()),
+        "",
+    ]
     blocks, each = result["journal_us_per_book"].values()
     lines += [
         "a book: all from one book to the next; an event: a book, an order report or a timer in the engine",

@@ -5,8 +5,6 @@ production; what the benchmark itself holds is frozen out of it.
 """
 
 import gc
-import importlib.util
-import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from statistics import median
@@ -16,21 +14,21 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from bench.books import COIN, INSTRUMENT, SHARED, Frame
-from bench.reference import Reference
-from mmpi.actions import Approved, CancelOrder, NewOrder
+from bench.books import COIN, INSTRUMENT, Frame
 from mmpi.app import checkpoint, engine_params
+from mmpi.commands.bench import JOB
 from mmpi.config import load_config
 from mmpi.engine import Engine
-from mmpi.events import BookSnapshot, Connected, ExecReport, MarketEvent, Reconciled
+from mmpi.events import BookSnapshot, MarketEvent
 from mmpi.journal.writer import JournalWriter
+from mmpi.quoting.layered import LayeredConfig
+from mmpi.research import frames as frames_module
+from mmpi.research import wire_bench
 from mmpi.research.backtest import Backtest
 from mmpi.runtime.step import NoJournal
 from mmpi.settings import InstrumentSettings, Settings
-from mmpi.sim.exchange import Matching
 from mmpi.venues.hyperliquid.session import HyperliquidSession
 
-NAIVE = SHARED / "lab" / "naive.py"
 PREFIX = "0x" + "00" * 8
 ROUNDS = 5
 SEGMENT_BYTES = 64 * 2**20
@@ -61,14 +59,9 @@ Runs = dict[str, list[Work]]
 
 def baseline() -> tuple[str, Callable[[], Any]]:
     """Return the yardstick's name and how to make one."""
-    if not NAIVE.is_file():
-        return "bench/reference.py", Reference
-    spec = importlib.util.spec_from_file_location("naive", NAIVE)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["naive"] = module
-    spec.loader.exec_module(module)
-    return "shared/lab/naive.py", lambda: module.NaiveEngine(o1=True)
+    name, make = wire_bench.yardstick(INSTRUMENT)
+    assert make is not None, "bench/reference.py is part of the project"
+    return name, make
 
 
 def shipped() -> Settings:
@@ -81,7 +74,7 @@ def shipped() -> Settings:
 def same_job() -> Settings:
     """Return the yardstick's job: five orders a side, and a decision at every book."""
     settings = shipped()
-    quoter = msgspec.structs.replace(settings.instruments[0].quoter, levels=5, update_interval_s=0.05)
+    quoter = LayeredConfig(levels=5, update_interval_s=0.05)
     return msgspec.structs.replace(settings, instruments=(InstrumentSettings(name=COIN, quoter=quoter),))
 
 
@@ -101,8 +94,6 @@ def measure(frames: list[Frame], rounds: int = ROUNDS) -> Runs:
         "backtest": lambda: run_backtest(shipped(), books),
         "backtest_journal": lambda: run_backtest(shipped(), books, journal=True),
         "backtest_same_job": lambda: run_backtest(same_job(), books),
-        "wire_to_actions": lambda: run_wire(same_job(), frames)[0],
-        "wire_with_reports": lambda: run_wire(same_job(), frames)[1],
     }
     gc.collect()
     gc.freeze()
@@ -113,6 +104,13 @@ def measure(frames: list[Frame], rounds: int = ROUNDS) -> Runs:
             runs[kind].append(run())
     gc.unfreeze()
     return runs
+
+
+def wire(frames: list[Frame], rounds: int = ROUNDS) -> wire_bench.Result:
+    """Return the times from a book's bytes to actions, as `mmpi bench` measures them."""
+    messages = [frames_module.Frame(frame.recv_ts, frame.raw, True) for frame in frames]
+    settings = msgspec.structs.replace(shipped(), instruments=(InstrumentSettings(name=COIN, quoter=JOB),))
+    return wire_bench.measure(messages, engine_params(settings, {COIN: INSTRUMENT}, PREFIX), INSTRUMENT, rounds)
 
 
 def us_per_book(works: list[Work]) -> float:
@@ -153,33 +151,6 @@ def run_backtest(settings: Settings, books: list[MarketEvent], journal: bool = F
         return _backtest(engine, _writer(Path(folder), engine, settings, buffered=True), settings, books)
 
 
-def run_wire(settings: Settings, frames: list[Frame]) -> tuple[Work, Work]:
-    """Return the time from bytes to actions, and the same with the order reports that follow; nothing else counts.
-
-    The simulated exchange answers at once, so that every book finds the ladder in place, as the yardstick's does.
-    """
-    engine, session = _engine(settings), _session()
-    venue = Matching({COIN: INSTRUMENT}, settings.sim)
-    start = frames[0].recv_ts
-    engine.handle(Connected(start, "sim"))
-    engine.handle(Reconciled(start, "sim", (), ()))
-    quoting, reporting = 0, 0
-    for frame in frames:
-        started = perf_counter_ns()
-        events = session.receive(frame.raw, frame.recv_ts)
-        actions = [action for event in events for action in engine.handle(event)]
-        quoting += perf_counter_ns() - started
-        reports = [each for event in events if isinstance(event, BookSnapshot) for each in venue.on_market(event)]
-        reports += _answers(venue, actions)
-        while reports:
-            started = perf_counter_ns()
-            actions = [action for report in reports for action in engine.handle(report)]
-            reporting += perf_counter_ns() - started
-            reports = _answers(venue, actions)
-    count = len(frames)
-    return Work(quoting / 1000, count, count), Work((quoting + reporting) / 1000, count, engine.events)
-
-
 def journal_us(books: list[MarketEvent], buffered: bool, rounds: int = ROUNDS) -> float:
     """Return what recording one book costs: `buffered` as in a backtest, otherwise one write() each, as live."""
     settings = shipped()
@@ -204,17 +175,6 @@ def _backtest(engine: Engine, sink: Any, settings: Settings, books: list[MarketE
     spent = perf_counter_ns() - started
     assert engine.violations == 0 and engine.fills > 0
     return Work(spent / 1000, len(books), engine.events)
-
-
-def _answers(venue: Matching, actions: list[Approved]) -> list[ExecReport]:
-    reports: list[ExecReport] = []
-    for approved in actions:
-        action = approved.action
-        if isinstance(action, NewOrder):
-            reports += venue.place(action, "", approved.ts)
-        elif isinstance(action, CancelOrder):
-            reports += venue.cancel(action.order_id, approved.ts)
-    return reports
 
 
 def _engine(settings: Settings) -> Engine:

@@ -23,6 +23,7 @@ COMMANDS: Final = {
     "check": ("settings", "check the configuration; print every value and where it comes from"),
     "schema": ("settings", "print the JSON Schema of the configuration"),
     "backtest": ("backtest", "run the quoter over recorded or generated market data"),
+    "bench": ("bench", "measure the time from a message's bytes to orders, beside a json + Decimal quoter"),
     "replay": ("journals", "recompute a journal's actions and compare"),
     "journal": ("journals", "verify or print a journal"),
     "practice": ("practice", "a server that speaks a venue's protocol, and keys for it; no money, no internet"),
@@ -92,6 +93,14 @@ def delay(text: str) -> float:
     return value
 
 
+def count(text: str) -> int:
+    """Return a whole number above 0, for argparse."""
+    value = int(text)
+    if value <= 0:
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number above 0")
+    return value
+
+
 def _demo(command: argparse.ArgumentParser) -> None:
     command.add_argument("--seconds", type=positive, default=0.0, help="end by itself after this long")
     command.add_argument("--seed", type=int, default=7, help="of the generated market")
@@ -112,14 +121,25 @@ def _check(command: argparse.ArgumentParser) -> None:
 
 def _backtest(command: argparse.ArgumentParser) -> None:
     command.add_argument("--data", help="a recorded set, one of its files, or raw .jsonl; default: generated market")
-    command.add_argument("--quoter", default="", help="layered (default: the configuration's)")
+    names = "layered, avellaneda_stoikov, glft or improve"
+    command.add_argument("--quoter", default="", metavar="NAME", help=f"{names} (default: the configuration's)")
     command.add_argument("--instrument", default="", help="the symbol, where the data's name does not tell")
     command.add_argument("--tick", default="", help="price increment, for an instrument that is not in the table")
     command.add_argument("--lot", default="", help="size increment")
     where = "write the journal into a new or empty folder, or a new file *.mmj"
     command.add_argument("--journal", type=Path, metavar="PATH", help=where)
+    where = "write report.md, report.html and report.json with plots into a new or empty folder"
+    command.add_argument("--report", type=Path, metavar="DIR", help=where)
     command.add_argument("--seconds", type=positive, default=600.0, help="length of the generated market (default 600)")
     command.add_argument("--seed", type=int, default=7, help="of the generated market")
+
+
+def _bench(command: argparse.ArgumentParser) -> None:
+    text = "raw Hyperliquid WebSocket messages (l2Book, trades), one a line"
+    command.add_argument("--messages", type=Path, required=True, metavar="FILE.jsonl", help=text)
+    command.add_argument("--instrument", default="", help="the coin (default: that of the first book)")
+    command.add_argument("--limit", type=count, default=20_000, help="messages to use at most (default 20000)")
+    command.add_argument("--rounds", type=count, default=5, help="pairs of runs; the ratio is their median (default 5)")
 
 
 def _replay(command: argparse.ArgumentParser) -> None:
@@ -156,6 +176,7 @@ _OPTIONS: Final[dict[str, Callable[[argparse.ArgumentParser], None]]] = {
     "kill": _kill,
     "check": _check,
     "backtest": _backtest,
+    "bench": _bench,
     "replay": _replay,
     "journal": _journal,
     "practice": _practice,

@@ -41,6 +41,15 @@ def trade_row(recv: int, price: float, size: float, side: str = "B", exch: int =
     return {"t_recv_ns": recv, "t_exch_ns": exch, "id": recv, "px": price, "sz": size, "side": side}
 
 
+def mark_row(
+    recv: int, mark: float, rate: float = 0.0, next_ts: int = 0, index: float = 100.0, exch: int = 0
+) -> dict[str, float]:
+    """Return one row of a mark file."""
+    return {
+        "t_recv_ns": recv, "t_exch_ns": exch, "mark": mark, "index": index, "funding": rate, "next_funding_ns": next_ts,
+    }  # fmt: skip
+
+
 def write(path: Path, rows: list[dict[str, float]] | list[dict[str, float | str]]) -> Path:
     """Write rows as one parquet file and return its path."""
     pq.write_table(pa.Table.from_pylist(rows), path)
@@ -53,9 +62,10 @@ def write_set(
     books: list[dict[str, float]] | None = None,
     bbos: list[dict[str, float]] | None = None,
     trades: list[dict[str, float | str]] | None = None,
+    marks: list[dict[str, float]] | None = None,
 ) -> Path:
     """Write the files of a set and return its prefix."""
-    for suffix, rows in (("book10", books), ("bbo", bbos), ("trades", trades)):
+    for suffix, rows in (("book10", books), ("bbo", bbos), ("trades", trades), ("mark", marks)):
         if rows is not None:
             write(folder / f"{name}.{suffix}.parquet", rows)
     return folder / name

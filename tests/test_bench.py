@@ -9,10 +9,12 @@ from statistics import median
 import pytest
 
 from bench import books, processes, speed
+from mmpi.research import wire_bench
 
 pytestmark = pytest.mark.slow
 
 FASTER = 4.0
+WIRE_FASTER = 6.0
 GROWTH_MB = 24.0
 START_MS = 1000.0
 LONG_SET = "standx_btcusd_20260106"
@@ -21,7 +23,7 @@ LONG_SET = "standx_btcusd_20260106"
 @pytest.fixture(scope="module")
 def runs() -> speed.Runs:
     """Return three rounds on the recorded books."""
-    if not (speed.NAIVE.is_file() and books.RECORDED.is_file()):
+    if not (wire_bench.NAIVE.is_file() and books.RECORDED.is_file()):
         pytest.skip("no shared data on this machine: the ratio is stated against its json + Decimal quoter")
     return speed.measure(books.load()[1], rounds=3)
 
@@ -30,6 +32,15 @@ def runs() -> speed.Runs:
 def test_a_backtest_costs_a_quarter_of_the_naive_quoter_per_event_at_most(runs: speed.Runs, kind: str) -> None:
     """An event of a backtest, exchange and queue included, is 4 times faster than the naive quoter's on_raw alone."""
     assert speed.times_faster(runs, kind, lambda work: work.per_event) >= FASTER
+
+
+def test_bytes_to_actions_take_a_sixth_of_the_naive_quoter_at_most() -> None:
+    """The medians from a book's bytes to approved actions, the same bytes, one process, nothing compiled."""
+    if not (wire_bench.NAIVE.is_file() and books.RECORDED.is_file()):
+        pytest.skip("no shared data on this machine: the ratio is stated against its json + Decimal quoter")
+    result = speed.wire(books.load()[1], rounds=3)
+    assert not result.compiled and result.n == books.COUNT and result.actions > books.COUNT
+    assert result.ratio is not None and result.ratio >= WIRE_FASTER
 
 
 def test_every_backtest_of_one_kind_does_the_same_work(runs: speed.Runs) -> None:
@@ -42,13 +53,13 @@ def test_every_backtest_of_one_kind_does_the_same_work(runs: speed.Runs) -> None
 def test_the_benchmark_runs_without_shared_data(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Where nothing is recorded, generated books and the reference in bench/ take their places, and both trade."""
     monkeypatch.setattr(books, "RECORDED", tmp_path / "absent")
-    monkeypatch.setattr(speed, "NAIVE", tmp_path / "absent")
+    monkeypatch.setattr(wire_bench, "NAIVE", tmp_path / "absent")
     what, frames = books.load()
     name, make = speed.baseline()
     reference = make()
     speed.run_baseline(reference, frames[:300])
     assert what.startswith("generated") and len(frames) == books.COUNT and name == "bench/reference.py"
-    assert len(reference.live) >= 2 * speed.same_job().instruments[0].quoter.levels - 2
+    assert len(reference.live) >= 8
     assert speed.run_backtest(speed.same_job(), speed.decode(frames)).events > books.COUNT
 
 

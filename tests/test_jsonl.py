@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from mmpi.errors import ConfigError
-from mmpi.events import BookSnapshot, Event, Trade
+from mmpi.events import BookSnapshot, Event, Mark, Trade
 from mmpi.instrument import BUY, SELL
 from mmpi.research import jsonl
 from mmpi.research.grid import Tally
@@ -34,7 +34,7 @@ def message(channel: str, content: object) -> str:
     return msgspec.json.encode({"channel": channel, "data": content}).decode()
 
 
-def read(path: Path, text: str, tally: Tally) -> list[BookSnapshot | Trade]:
+def read(path: Path, text: str, tally: Tally) -> list[BookSnapshot | Trade | Mark]:
     """Return all events of a file with this text."""
     path.write_text(text)
     return list(jsonl.lines(path, BTC, tally))
@@ -49,6 +49,32 @@ def test_lines_become_events(tmp_path: Path) -> None:
         Trade(8_000_000, "BTC", 6_000_000, 6, SELL, 1010, 2),
     ]
     assert tally == Tally(done=(tmp_path / "x.jsonl").stat().st_size)
+
+
+HOUR = 3600 * 10**9
+
+
+def context(coin: str = "BTC", **ctx: str) -> str:
+    """Return an activeAssetCtx message."""
+    return message("activeAssetCtx", {"coin": coin, "ctx": ctx | {"openInterest": "1.0"}})
+
+
+def test_asset_contexts_become_marks(tmp_path: Path) -> None:
+    """Mark and oracle price arrive in float ticks; the rate is paid at the next full hour after the receive time."""
+    told = context(markPx="77562.05", oraclePx="77605.0", funding="-0.0000015186")
+    text = f"{7 * HOUR + 5} {told}\n{7 * HOUR + 6} {context('ETH', markPx='1')}\n"
+    tally = Tally()
+    (event,) = read(tmp_path / "x.jsonl", text, tally)
+    assert event == Mark(7 * HOUR + 5, "BTC", 0, 775_620.5, 776_050.0, -0.0000015186, 8 * HOUR)
+    assert (tally.ignored, tally.missing_marks) == (1, 0)
+
+
+def test_what_a_context_does_not_tell_is_not_made_up(tmp_path: Path) -> None:
+    """A missing price is 0.0, without a rate no payment is due; before any time is known a context is left out."""
+    tally = Tally()
+    events = read(tmp_path / "x.jsonl", f"{context(markPx='1')}\n{book(5)}\n{context(markPx='77562.0')}\n", tally)
+    assert events[1:] == [Mark(5_000_000, "BTC", 0, 775_620.0, 0.0, 0.0, 0)]
+    assert (tally.ignored, tally.missing_marks) == (1, 2)
 
 
 def test_without_prefix_the_own_time_never_goes_back(tmp_path: Path) -> None:

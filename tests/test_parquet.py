@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from market_files import NAN, bbo_row, book_row, full_book_row, pa, pq, trade_row, write
+from market_files import NAN, bbo_row, book_row, full_book_row, mark_row, pa, pq, trade_row, write
 
 from mmpi.errors import ConfigError
-from mmpi.events import Bbo, BookSnapshot, Trade
+from mmpi.events import Bbo, BookSnapshot, Mark, Trade
 from mmpi.instrument import BUY, SELL, make_instrument
 from mmpi.research import parquet
 from mmpi.research.grid import Tally
@@ -30,6 +30,31 @@ def read_trades(path: Path, tally: Tally, not_before: int = 0) -> list[Trade]:
     """Return all events of a trades file."""
     file = parquet.ParquetFile(path, parquet.TRADE_COLUMNS)
     return list(parquet.trades(file, INSTRUMENT, tally, not_before))
+
+
+def read_marks(path: Path, tally: Tally) -> list[Mark]:
+    """Return all events of a mark file."""
+    return list(parquet.marks(parquet.ParquetFile(path, parquet.MARK_COLUMNS), INSTRUMENT, tally))
+
+
+def test_mark_rows_become_marks(tmp_path: Path) -> None:
+    """Prices arrive in float ticks, finer than the grid, with the rate and when it is paid."""
+    tally = Tally()
+    row = mark_row(7, 100.0525, 0.0001, 900, index=99.95, exch=5)
+    assert read_marks(write(tmp_path / "m.parquet", [row]), tally) == [Mark(7, "XY", 5, 1000.525, 999.5, 0.0001, 900)]
+    assert tally == Tally(done=1)
+
+
+def test_what_a_mark_row_does_not_tell_is_not_made_up(tmp_path: Path) -> None:
+    """A missing or impossible price is 0.0, a missing rate tells no payment; each is counted."""
+    tally = Tally()
+    rows = [mark_row(1, NAN, 0.0001, 900), mark_row(2, 100.0, NAN, 900, index=-1.0), mark_row(3, 100.0, 0.0001, 0)]
+    assert read_marks(write(tmp_path / "m.parquet", rows), tally) == [
+        Mark(1, "XY", 0, 0.0, 1000.0, 0.0001, 900),
+        Mark(2, "XY", 0, 1000.0, 0.0, 0.0, 0),
+        Mark(3, "XY", 0, 1000.0, 1000.0, 0.0, 0),
+    ]
+    assert tally == Tally(done=3, missing_marks=4)
 
 
 def test_a_full_row_becomes_a_snapshot(tmp_path: Path) -> None:

@@ -244,6 +244,20 @@ def test_a_taker_is_filled_at_once(tmp_path: Path) -> None:
     assert built.live_orders() == []
 
 
+def test_a_taker_that_meets_its_own_order_cancels_it(tmp_path: Path) -> None:
+    """The venue's self-trade prevention: the resting order ends as selfTradeCanceled, the taker keeps its fill."""
+    hub, ear = Hub(), Ear()
+    built = venue(tmp_path, hub)
+    oid = place(built, order("100001", "0.01", buy=False))["resting"]["oid"]
+    hub.add(("orderUpdates", MASTER), ear)
+    answer = place(built, order("100001", "1.5", tif="Ioc"))
+    assert answer["filled"]["totalSz"] == "1.0"
+    updates = [(u["order"]["oid"], u["status"]) for each in ear.on("orderUpdates") for u in each]
+    assert updates == [(oid, "selfTradeCanceled"), (answer["filled"]["oid"], "canceled")]
+    assert built.live_orders() == []
+    assert len(ask(built, "userFills")) == 1
+
+
 def test_a_maker_is_filled_by_the_market(tmp_path: Path) -> None:
     """A trade through a resting order fills it at its own price; the streams and lists all say so."""
     hub, ear = Hub(), Ear()

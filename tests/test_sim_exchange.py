@@ -9,7 +9,8 @@ from mmpi.actions import NewOrder, TimeInForce
 from mmpi.events import Bbo, BookDelta, BookSnapshot, ExecReport, ExecType, Level, MarketEvent, Trade
 from mmpi.instrument import BUY, SELL, Lots, Side, Ticks, make_instrument
 from mmpi.sim import exchange
-from mmpi.sim.exchange import Matching, SimConfig, fee_of, fee_rate
+from mmpi.sim.exchange import Matching
+from mmpi.sim.model import AmendRule, SelfTradeRule, SimConfig, fee_of, fee_rate
 from mmpi.sim.queue import UNSEEN, BookSide
 
 X = make_instrument("X", "1", "1")
@@ -453,3 +454,247 @@ def test_a_side_follows_deltas(levels: dict[Ticks, Lots], changes: list[Level], 
     book.change(changes)
     expected = {p: q for p, q in {**levels, **dict(changes)}.items() if q}
     assert book.levels == sorted(expected.items(), reverse=side == BUY)
+
+
+def ended(reports: Sequence[ExecReport], kind: ExecType) -> list[tuple[str, Lots, str]]:
+    return [(r.order_id, r.size, r.reason) for r in reports if r.exec_type is kind]
+
+
+def test_an_ioc_gets_the_better_prices_first() -> None:
+    """An IOC through several levels pays each level's own price, never its limit where that is worse."""
+    reports = place(exchange_with(), order(BUY, 104, 35, tif=IOC))
+    assert fills(reports) == [("a", 102, 10), ("a", 103, 20)]
+    assert ended(reports, ExecType.EXPIRED) == [("1", 5, exchange.IOC_REST)]
+
+
+def test_an_ioc_without_a_match_says_so() -> None:
+    """An IOC that finds nothing within its price expires whole, with a reason of its own, and rests nowhere."""
+    m = exchange_with()
+    reports = place(m, order(BUY, 101, 5, tif=IOC))
+    assert kinds(reports) == [ExecType.NEW, ExecType.EXPIRED]
+    assert ended(reports, ExecType.EXPIRED) == [("1", 5, exchange.NO_MATCH)]
+    assert m.open_orders() == ()
+
+
+def test_an_ioc_filled_whole_does_not_expire() -> None:
+    """Nothing is left of an order that was filled, so nothing expires."""
+    assert kinds(place(exchange_with(), order(SELL, 100, 10, tif=IOC))) == [ExecType.NEW, ExecType.TRADE]
+
+
+def with_own_ask(policy: SelfTradeRule, price: Ticks = 103) -> Matching:
+    """Return an exchange where our ask of 7 rests behind what is displayed at its price."""
+    m = exchange_with(config=SimConfig(self_trade=policy))
+    place(m, order(SELL, price, 7, "ask"))
+    return m
+
+
+def test_the_taker_goes_on_where_the_maker_is_cancelled() -> None:
+    """cancel_maker (Hyperliquid): our resting order is cancelled unfilled where the taker meets it; the rest fills."""
+    m = with_own_ask("cancel_maker")
+    reports = place(m, order(BUY, 105, 50, "t", IOC))
+    assert fills(reports) == [("t", 102, 10), ("t", 103, 20), ("t", 105, 20)]
+    assert ended(reports, ExecType.CANCELED) == [("1", 7, exchange.SELF_TRADE)]
+    assert kinds(reports)[3] is ExecType.CANCELED
+    assert (m.open_orders(), m.position("", "X")) == ((), 50)
+
+
+def test_the_maker_stays_where_the_taker_is_cancelled() -> None:
+    """cancel_taker: the taker keeps what it got before it met our resting order, and its rest goes."""
+    m = with_own_ask("cancel_taker")
+    reports = place(m, order(BUY, 105, 50, "t", GTC))
+    assert fills(reports) == [("t", 102, 10), ("t", 103, 20)]
+    assert ended(reports, ExecType.CANCELED) == [("2", 20, exchange.SELF_TRADE)]
+    assert [(o.order_id, o.size) for o in m.open_orders()] == [("1", 7)]
+
+
+def test_both_may_go() -> None:
+    """cancel_both: the resting order goes, and what the taker has not got before."""
+    m = with_own_ask("cancel_both")
+    reports = place(m, order(BUY, 105, 50, "t", IOC))
+    assert ended(reports, ExecType.CANCELED) == [("1", 7, exchange.SELF_TRADE), ("2", 20, exchange.SELF_TRADE)]
+    assert (m.open_orders(), m.position("", "X")) == ((), 30)
+
+
+def test_an_order_filled_before_it_meets_our_own_disturbs_nothing() -> None:
+    """A taker that is done with what stands ahead of our resting order leaves that order alone, under each policy."""
+    for policy in POLICIES:
+        m = with_own_ask(policy)
+        assert kinds(place(m, order(BUY, 103, 30, "t", IOC))) == [ExecType.NEW, ExecType.TRADE, ExecType.TRADE]
+        assert len(m.open_orders()) == 1
+
+
+def test_what_was_taken_is_not_ahead_of_our_own_any_more() -> None:
+    """A second taker meets our resting order after what the first has left ahead of it, not after the whole level."""
+    m = with_own_ask("cancel_taker")
+    m.on_market(snapshot(asks=((102, 10), (103, 30), (105, 30)), seq=2))
+    assert fills(place(m, order(BUY, 103, 25, "first", IOC))) == [("first", 102, 10), ("first", 103, 15)]
+    assert fills(place(m, order(BUY, 105, 25, "second", IOC))) == [("second", 103, 5)]
+
+
+def test_an_own_order_inside_the_spread_is_met_first() -> None:
+    """A taker meets our better-priced resting order before the displayed market behind it."""
+    m = with_own_ask("cancel_taker", price=101)
+    assert kinds(place(m, order(BUY, 105, 5, "t", IOC))) == [ExecType.NEW, ExecType.CANCELED]
+    assert m.position("", "X") == 0
+
+
+def test_another_owners_order_is_none_of_the_policys_business() -> None:
+    """Orders of two owners that would meet are left alone."""
+    m = with_own_ask("cancel_both", price=101)
+    reports = place(m, order(BUY, 105, 5, "t", IOC), owner="other")
+    assert fills(reports) == [("t", 102, 5)]
+    assert len(m.open_orders()) == 1
+
+
+REPLACING, KEEPING = SimConfig(amend="replace"), SimConfig(amend="keep_on_decrease")
+
+
+def amend(m: Matching, price: Ticks, size: Lots, order_id: str = "1") -> list[ExecReport]:
+    return m.amend(order_id, price, size, 3000)
+
+
+def test_a_replaced_order_is_a_new_one_at_the_back() -> None:
+    """replace (Hyperliquid modify): CANCELED of the old, then NEW under another id, same name, at the back."""
+    m = exchange_with(config=REPLACING)
+    place(m, order(BUY, 100, 5))
+    m.on_market(trade(SELL, 100, 12))
+    assert ahead(m) == 0
+    reports = amend(m, 100, 4)
+    assert [(r.exec_type, r.order_id, r.cl_ord_id, r.size) for r in reports] == [
+        (ExecType.CANCELED, "1", "a", 3), (ExecType.NEW, "2", "a", 4)
+    ]  # fmt: skip
+    assert ahead(m) == 10
+    assert kinds(m.cancel("1", 4000)) == [ExecType.CANCEL_REJECTED]
+
+
+def test_a_replacement_that_would_match_leaves_nothing() -> None:
+    """replace: a new leg that would take is rejected, though the order was not post-only, and the old one is gone."""
+    m = exchange_with(config=REPLACING)
+    place(m, order(BUY, 100, 5, tif=GTC))
+    reports = amend(m, 102, 5)
+    assert kinds(reports) == [ExecType.CANCELED, ExecType.REJECTED]
+    assert reports[1].reason == "post only order would match immediately"
+    assert m.open_orders() == ()
+
+
+def test_less_keeps_its_place() -> None:
+    """keep_on_decrease: with the same price and less size the id and the queue stay; `size` counts what is filled."""
+    m = exchange_with(config=KEEPING)
+    place(m, order(BUY, 100, 9))
+    m.on_market(trade(SELL, 100, 12))
+    reports = amend(m, 100, 5)
+    assert [(r.exec_type, r.order_id, r.price, r.size) for r in reports] == [(ExecType.NEW, "1", 100, 5)]
+    assert ([o.size for o in m.open_orders()], ahead(m)) == ([3], 0)
+    assert fills(m.on_market(trade(SELL, 100, 9))) == [("a", 100, 3)]
+
+
+def test_unchanged_keeps_its_place() -> None:
+    """keep_on_decrease: an amend to what the order already is costs nothing."""
+    m = exchange_with(config=KEEPING)
+    place(m, order(BUY, 100, 5))
+    m.on_market(trade(SELL, 100, 4))
+    amend(m, 100, 5)
+    assert ahead(m) == 6
+
+
+def test_more_or_another_price_goes_to_the_back() -> None:
+    """keep_on_decrease: a larger size, or another price, keeps the id and loses the place."""
+    for price, size, queue in ((100, 6, 10), (99, 5, 20), (99, 4, 20)):
+        m = exchange_with(config=KEEPING)
+        place(m, order(BUY, 100, 5))
+        m.on_market(trade(SELL, 100, 4))
+        (report,) = amend(m, price, size)
+        assert (report.order_id, ahead(m)) == ("1", queue)
+        assert [(o.price, o.size) for o in m.open_orders()] == [(price, size)]
+
+
+def test_an_amended_order_stands_behind_our_own_at_its_new_price() -> None:
+    """keep_on_decrease: at the price it moves to, an order is later than those of ours that were there."""
+    m = exchange_with(config=KEEPING)
+    place(m, order(BUY, 98, 2, "mover"))
+    place(m, order(BUY, 101, 2, "stayer"))
+    amend(m, 101, 2)
+    assert fills(m.on_market(trade(SELL, 101, 3))) == [("stayer", 101, 2), ("mover", 101, 1)]
+
+
+def test_an_amend_that_crosses() -> None:
+    """keep_on_decrease: a post-only order that would take is cancelled; a GTC order takes, and its rest rests."""
+    m = exchange_with(config=KEEPING)
+    place(m, order(BUY, 100, 5))
+    reports = amend(m, 102, 5)
+    assert ended(reports, ExecType.CANCELED) == [("1", 5, "post only order would match immediately")]
+    place(m, order(BUY, 100, 5, "b", GTC))
+    reports = amend(m, 102, 12, "2")
+    assert fills(reports) == [("b", 102, 10)]
+    assert [(o.order_id, o.price, o.size) for o in m.open_orders()] == [("2", 102, 2)]
+
+
+def test_an_amend_that_meets_an_own_order_obeys_the_self_trade_policy() -> None:
+    """keep_on_decrease: an order moved into one of our own is a taker like any other."""
+    m = exchange_with(config=SimConfig(amend="keep_on_decrease", self_trade="cancel_maker"))
+    place(m, order(SELL, 101, 5, "ask"))
+    place(m, order(BUY, 99, 5, "bid", GTC))
+    reports = amend(m, 101, 5, "2")
+    assert ended(reports, ExecType.CANCELED) == [("1", 5, exchange.SELF_TRADE)]
+    assert [o.order_id for o in m.open_orders()] == ["2"]
+
+
+def test_an_amend_to_no_more_than_is_filled_ends_the_order() -> None:
+    """keep_on_decrease: at or below the filled size nothing is left to rest, so the order is cancelled."""
+    for size in (2, 1):
+        m = exchange_with(config=KEEPING)
+        place(m, order(BUY, 101, 5))
+        m.on_market(trade(SELL, 101, 2))
+        assert ended(amend(m, 101, size), ExecType.CANCELED) == [("1", 3, "amended to no more than is filled")]
+
+
+def test_refused_amends_change_nothing() -> None:
+    """Under either rule a size or price of 0, a gap in the book or an ended order refuse the amend whole."""
+    for config in (REPLACING, KEEPING):
+        m = exchange_with(config=config)
+        place(m, order(BUY, 100, 5))
+        before = m.open_orders()
+        assert [amend(m, price, size)[0].reason for price, size in ((100, 0), (0, 5), (-3, 5))] == [
+            "size must be greater than 0", "price must be greater than 0", "price must be greater than 0"
+        ]  # fmt: skip
+        m.on_market(delta(9, 8))
+        (report,) = amend(m, 99, 5)
+        assert (report.exec_type, report.order_id, report.reason) == (ExecType.CANCEL_REJECTED, "1", "no book yet")
+        assert m.open_orders() == before
+        m.cancel("1", 3000)
+        for gone in ("1", "77"):
+            (report,) = amend(m, 99, 5, gone)
+            assert (report.exec_type, report.reason) == (ExecType.CANCEL_REJECTED, exchange.NOT_AMENDABLE)
+
+
+POLICIES: tuple[SelfTradeRule, ...] = ("cancel_maker", "cancel_taker", "cancel_both")
+AMENDS = st.tuples(st.integers(1, 15), PRICES, st.integers(0, 12))
+ANY_STEP = st.lists(st.one_of(ORDERS, ORDERS, AMENDS, BOOKS, st.builds(trade, SIDES, PRICES, SIZES)), max_size=40)
+RULES: st.SearchStrategy[tuple[AmendRule, SelfTradeRule]] = st.tuples(
+    st.sampled_from(("replace", "keep_on_decrease")), st.sampled_from(POLICIES)
+)
+
+
+@given(ANY_STEP, RULES)
+def test_nobody_trades_with_oneself(
+    steps: list[NewOrder | MarketEvent | tuple[int, int, int]], rules: tuple[AmendRule, SelfTradeRule]
+) -> None:
+    """Whatever comes, own bids stay below own asks, no fill passes over a better-priced own order, sizes add up."""
+    m = exchange_with(config=SimConfig(amend=rules[0], self_trade=rules[1]))
+    position = 0
+    for step in steps:
+        before = {o.order_id: o for o in m.open_orders("")}
+        reports = m.amend(str(step[0]), step[1], step[2], 1) if isinstance(step, tuple) else play(m, step)
+        gone = {r.order_id for r in reports if r.exec_type is ExecType.CANCELED}
+        for r in reports:
+            if r.exec_type is ExecType.TRADE:
+                position += r.side * r.size
+                if not r.maker:
+                    stayed = [o for o in before.values() if o.side == -r.side and o.order_id not in gone]
+                    assert all(r.side * (o.price - r.price) >= 0 for o in stayed)
+        assert m.position("", "X") == position
+        live = m.open_orders("")
+        bids, asks = [o.price for o in live if o.side == BUY], [o.price for o in live if o.side == SELL]
+        assert not bids or not asks or max(bids) < min(asks)
+        assert all(o.size > 0 for o in live)
+        assert all(m.find("", o.cl_ord_id) is m.order(o.order_id) for o in live)

@@ -1,17 +1,24 @@
-"""The generated market's promises: on the grid, never crossed, deterministic, stalling, and no easy money."""
+"""The generated market's promises: on the grid, never crossed, deterministic, stalling, and no easy money.
+
+What each scenario adds is tested in test_sim_market_scenarios.py, how near it is to a recording in test_fit_market.py.
+"""
 
 import random
 from itertools import islice, pairwise, takewhile
+from typing import TypeAlias
 
+import msgspec
 import pytest
 
 from mmpi.actions import Action, Approved, CancelOrder, NewOrder
 from mmpi.errors import ConfigError
-from mmpi.events import BookSnapshot, ExecReport, ExecType, Trade
+from mmpi.events import BookSnapshot, ExecReport, ExecType, Mark, Trade
 from mmpi.instrument import BUY, SECOND, SELL, Lots, Nanos, Side, Ticks, make_instrument
 from mmpi.sim.exchange import Matching, SimConfig
-from mmpi.sim.market import GENERATED, Market, MarketConfig
+from mmpi.sim.market import GENERATED, SCENARIOS, Market, MarketConfig
 from mmpi.sim.venue import SimVenue
+
+Events: TypeAlias = list[BookSnapshot | Trade | Mark]
 
 START: Nanos = 1_700_000_000 * SECOND
 BTC, ETH = GENERATED["BTC"], GENERATED["ETH"]
@@ -24,14 +31,18 @@ def market(seed: int, config: MarketConfig | None = None, *names: str) -> Market
     return Market(instruments, config or MarketConfig(), random.Random(seed))
 
 
-def span(seed: int, seconds: float, config: MarketConfig | None = None, *names: str) -> list[BookSnapshot | Trade]:
+def span(seed: int, seconds: float, config: MarketConfig | None = None, *names: str) -> Events:
     end = START + round(seconds * SECOND)
     return list(takewhile(lambda e: e.recv_ts < end, market(seed, config, *names).events(START)))
 
 
-def test_the_same_seed_gives_the_same_events() -> None:
-    """Two markets of one seed are equal event by event, another seed's is not."""
-    first, again, other = (list(islice(market(seed, None, "BTC", "ETH").events(START), 500)) for seed in (3, 3, 4))
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_the_same_seed_gives_the_same_bytes(name: str) -> None:
+    """Two markets of one seed and scenario are equal byte by byte, another seed's is not."""
+    first, again, other = (
+        msgspec.json.encode(list(islice(market(seed, SCENARIOS[name], "BTC", "ETH").events(START), 500)))
+        for seed in (3, 3, 4)
+    )
     assert first == again
     assert first != other
 
@@ -46,7 +57,7 @@ def test_events_are_in_order_and_numbered() -> None:
         assert books == list(range(1, len(books) + 1))
         assert trades == list(range(1, len(trades) + 1))
         assert len(books) == pytest.approx(480, rel=0.05)
-        assert len(trades) > 100
+        assert len(trades) > 50
 
 
 @pytest.mark.parametrize("name", ["BTC", "ETH"])
@@ -58,6 +69,7 @@ def test_books_are_valid_and_on_the_grid(name: str) -> None:
         if isinstance(event, Trade):
             assert event.price % instrument.step_at(event.price) == 0
             assert event.size >= 1
+        if not isinstance(event, BookSnapshot):
             continue
         prices = [p for p, _ in reversed(event.bids)] + [p for p, _ in event.asks]
         assert len(event.bids) == len(event.asks) == 20
@@ -73,6 +85,7 @@ def test_trades_eat_what_is_displayed() -> None:
     for event in span(5, 300):
         if isinstance(event, BookSnapshot):
             shown = {(SELL, p): q for p, q in event.bids} | {(BUY, p): q for p, q in event.asks}
+        if not isinstance(event, Trade):
             continue
         better = [p for side, p in shown if side == event.side and event.side * (event.price - p) > 0]
         assert better == []
@@ -83,16 +96,14 @@ def test_trades_eat_what_is_displayed() -> None:
 
 
 def test_trades_come_in_clusters() -> None:
-    """Counts of trades per second vary far more than a Poisson process's (variance over mean of 1)."""
-    events = span(1, 900, MarketConfig(stall_every_s=0))
-    counts = [0] * 900
-    for event in events:
-        if isinstance(event, Trade):
-            counts[(event.recv_ts - START) // SECOND] += 1
+    """Counts of taker orders in 30 s vary far more than a Poisson process's (variance over mean of 1)."""
+    counts = [0] * 60
+    for ts in {event.recv_ts for event in span(1, 1800, MarketConfig(stall_every_s=0)) if isinstance(event, Trade)}:
+        counts[(ts - START) // (30 * SECOND)] += 1
     mean = sum(counts) / len(counts)
     variance = sum((n - mean) ** 2 for n in counts) / len(counts)
-    assert 2 < mean < 8
-    assert variance > 2 * mean
+    assert mean == pytest.approx(30 * MarketConfig().trades_per_s, rel=0.3)
+    assert variance > 3 * mean
 
 
 def test_the_feed_stalls_now_and_then() -> None:
@@ -143,8 +154,8 @@ def make_markets(seed: int, seconds: float) -> tuple[list[ExecReport], list[tupl
 
 
 def test_a_demo_gets_fills() -> None:
-    """In 50 of 50 seeds a maker at 1 bp from the mid is filled within 15 seconds."""
-    assert [seed for seed in range(50) if not make_markets(seed, 15)[0]] == []
+    """In 49 of 50 seeds a maker at 1 bp from the mid of one instrument is filled within 15 seconds."""
+    assert len([seed for seed in range(50) if not make_markets(seed, 15)[0]]) <= 1
 
 
 def markout_bps(fills: list[ExecReport], mids: list[tuple[Nanos, float]], after_s: int) -> list[float]:
@@ -159,10 +170,10 @@ def markout_bps(fills: list[ExecReport], mids: list[tuple[Nanos, float]], after_
 
 
 def test_there_is_no_easy_money() -> None:
-    """Fills come several a minute, and 5 seconds later the market has on average moved past their price."""
+    """Fills come every few seconds, and 5 seconds later the market has on average moved past their price."""
     markouts: list[float] = []
     for seed in range(8):
         fills, mids = make_markets(seed, 300)
-        assert len(fills) > 5 * 5
+        assert len(fills) > 5 * 8
         markouts += markout_bps(fills, mids, 5)
     assert -3 < sum(markouts) / len(markouts) < 0

@@ -123,6 +123,47 @@ def test_traffic_that_nobody_collects_is_an_error() -> None:
         send(v, 0, *[QueryOrder("X", "a", "")] * (MAX_IN_FLIGHT + 1))
 
 
+def ways(seed: int, count: int = 200) -> tuple[list[Nanos], list[Nanos]]:
+    """Return how long each of some messages took in, and each of their answers back; none waits for another."""
+    v, ways_in, ways_out = venue(JITTERY, seed), list[Nanos](), list[Nanos]()
+    for i in range(count):
+        sent = ms(1000 * i)
+        send(v, sent, QueryOrder("X", "a", ""))
+        (report,) = v.due(sent + ms(500))
+        assert isinstance(report, ExecReport)
+        ways_in.append(report.exch_ts - sent)
+        ways_out.append(report.recv_ts - report.exch_ts)
+    return ways_in, ways_out
+
+
+def test_jitter_lengthens_each_way_by_itself() -> None:
+    """Each way takes its latency and up to the jitter more, spread over that range, the two unlike each other."""
+    ways_in, ways_out = ways(1)
+    for taken, least in ((ways_in, ms(10)), (ways_out, ms(20))):
+        assert least <= min(taken) < least + ms(3)
+        assert least + ms(27) < max(taken) <= least + ms(30)
+        assert abs(sum(taken) / len(taken) - least - ms(15)) < ms(2)
+    extra_in, extra_out = [t - ms(10) for t in ways_in], [t - ms(20) for t in ways_out]
+    assert sum(abs(a - b) > ms(1) for a, b in zip(extra_in, extra_out, strict=True)) > 150
+
+
+def test_another_seed_gives_other_delays() -> None:
+    """The delays follow from the seed alone: the same for one seed, different for two."""
+    assert ways(1) == ways(1)
+    assert ways(1) != ways(2)
+
+
+def test_an_order_sent_later_never_arrives_earlier() -> None:
+    """Messages of one direction keep their order though each draws its own delay: a later one waits for an earlier."""
+    v = venue(JITTERY)
+    for i in range(100):
+        send(v, ms(i), QueryOrder("X", str(i), ""))
+    reports = [event for event in v.due(ms(1000)) if isinstance(event, ExecReport)]
+    assert [report.cl_ord_id for report in reports] == [str(i) for i in range(100)]
+    assert [report.exch_ts for report in reports] == sorted(report.exch_ts for report in reports)
+    assert len({report.exch_ts for report in reports}) < 100
+
+
 STEPS = st.lists(st.tuples(st.integers(0, 40), st.sampled_from(("new", "cancel", "query", "trade"))), max_size=50)
 
 

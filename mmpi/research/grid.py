@@ -38,8 +38,20 @@ class Tally(msgspec.Struct):
     """Trades of side X (insurance fund and the like), left out."""
     backlog_trades: int = 0
     """Trades older than the first book by exchange time, left out: no book was there to trade against."""
+    missing_marks: int = 0
+    """Mark prices, index prices and funding rates that a message did not tell, or not as a usable number."""
     ignored: int = 0
     """Messages of other channels and other coins."""
+    out_of_order: int = 0
+    """Order messages that came after the order's deletion, or of a second creation, left out."""
+    unknown_orders: int = 0
+    """Messages of orders older than the recording."""
+    older_levels: int = 0
+    """Levels with size older than the recording, learnt from recorded snapshots and messages."""
+    lost_orders: int = 0
+    """Orders whose end was not recorded: taken away since others went through them."""
+    unmatched_trades: int = 0
+    """Recorded trades that no order message explains, left out."""
 
 
 def price_ticks(price: float, instrument: Instrument, side: Side, tally: Tally) -> Ticks:

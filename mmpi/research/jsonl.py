@@ -10,6 +10,7 @@ in for it, held back from going backwards because the venue stamps books and tra
 
 import gzip
 import io
+import lzma
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,14 +19,16 @@ from typing import BinaryIO, Final, cast
 import msgspec
 
 from mmpi.errors import ConfigError
-from mmpi.events import BookSnapshot, Level, Trade
-from mmpi.instrument import BUY, MILLISECOND, SELL, Instrument, Nanos, Side
-from mmpi.research.grid import Tally, merge_levels, price_ticks, size_lots, usable
-from mmpi.venues.hyperliquid.messages import GREETING, WireBook, WireLevel, WireTrade, side_of
+from mmpi.events import BookSnapshot, Level, Mark, Trade
+from mmpi.instrument import BUY, MILLISECOND, SECOND, SELL, Instrument, Nanos, Side
+from mmpi.research.grid import EXACT, Tally, merge_levels, price_ticks, size_lots, usable
+from mmpi.venues.hyperliquid.messages import GREETING, WireAssetCtx, WireBook, WireLevel, WireTrade, side_of
 
 SUFFIXES: Final = (".jsonl", ".jsonl.gz", ".jsonl.zst")
 MAX_LINE: Final = 16 * 2**20
 """Bytes; the venue's longest message is below 100 kB, and memory has to stay bounded on a file without line ends."""
+HOUR: Final[Nanos] = 3600 * SECOND
+"""Funding is paid every full hour, at the rate told then (Hyperliquid documentation, "Funding", read 2026-11-21)."""
 SHOWN: Final = 60
 """Characters of a bad line that its error shows."""
 
@@ -38,6 +41,7 @@ class _Message(msgspec.Struct, gc=False):
 _MESSAGE: Final = msgspec.json.Decoder(_Message)
 _BOOK: Final = msgspec.json.Decoder(WireBook, strict=False)
 _TRADES: Final = msgspec.json.Decoder(list[WireTrade], strict=False)
+_CONTEXT: Final = msgspec.json.Decoder(WireAssetCtx, strict=False)
 
 
 class LineReader:
@@ -49,7 +53,7 @@ class LineReader:
         self._recv_ts: Nanos = 0
         self._first_book: Nanos = -1
 
-    def events(self, line: bytes) -> list[BookSnapshot] | list[Trade]:
+    def events(self, line: bytes) -> list[BookSnapshot] | list[Trade] | list[Mark]:
         """Return the line's events; ValueError (msgspec's too) or RecursionError says what is wrong with it."""
         stamp, frame = _split(line.strip())
         if frame != GREETING.encode():
@@ -58,6 +62,8 @@ class LineReader:
                 return self._book(_BOOK.decode(message.data), stamp)
             if message.channel == "trades":
                 return self._trades(_TRADES.decode(message.data), stamp)
+            if message.channel == "activeAssetCtx":
+                return self._mark(_CONTEXT.decode(message.data), stamp)
         self._receive(stamp, 0)
         self._tally.ignored += 1
         return []
@@ -107,6 +113,21 @@ class LineReader:
         self._tally.empty_trades += size == 0
         return Trade(recv_ts, name, exch_ts, trade.tid, side, price, size) if size else None
 
+    def _mark(self, context: WireAssetCtx, stamp: Nanos | None) -> list[Mark]:
+        recv_ts, ctx = self._receive(stamp, 0), context.ctx
+        if context.coin != self._instrument.name or recv_ts == 0:
+            self._tally.ignored += 1
+            return []
+        mark, index = self._price(ctx.mark_px), self._price(ctx.oracle_px)
+        self._tally.missing_marks += (mark == 0.0) + (index == 0.0) + (ctx.funding is None)
+        due = recv_ts - recv_ts % HOUR + HOUR if ctx.funding is not None else 0
+        return [Mark(recv_ts, self._instrument.name, 0, mark, index, ctx.funding or 0.0, due)]
+
+    def _price(self, price: float) -> float:
+        """Return a price in float ticks, 0.0 if it is none."""
+        ticks = price * self._instrument.ticks_per_quote
+        return ticks if 0 < ticks < EXACT else 0.0
+
     def _receive(self, stamp: Nanos | None, own_time: Nanos) -> Nanos:
         recv_ts = max(own_time, self._recv_ts) if stamp is None else stamp
         if recv_ts < self._recv_ts:
@@ -115,15 +136,15 @@ class LineReader:
         return recv_ts
 
 
-def lines(path: Path, instrument: Instrument, tally: Tally) -> Iterator[BookSnapshot | Trade]:
+def lines(path: Path, instrument: Instrument, tally: Tally) -> Iterator[BookSnapshot | Trade | Mark]:
     """Yield the events of `instrument`; `tally.done` is bytes of the file. ConfigError names file and line."""
     reader = LineReader(instrument, tally)
     number = 0
     with path.open("rb") as file:
-        stream = _decompressed(path, file)
+        stream = decompressed(path, file)
         while True:
             number += 1
-            line = _line(stream, path, number)
+            line = read_line(stream, path, number)
             tally.done = file.tell()
             if not line:
                 break
@@ -144,17 +165,21 @@ def _split(line: bytes) -> tuple[Nanos | None, bytes]:
     return (int(head), rest) if head.isdigit() else (None, line)
 
 
-def _line(stream: io.BufferedIOBase, path: Path, number: int) -> bytes:
+def read_line(stream: io.BufferedIOBase, path: Path, number: int) -> bytes:
+    """Return the next line, b"" at the end; ConfigError if it is too long or cannot be decompressed."""
     try:
         line = stream.readline(MAX_LINE)
-    except (OSError, EOFError, ValueError, zlib.error) as error:
+    except (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError) as error:
         raise ConfigError(f"{path}:{number}: cannot be decompressed ({error})") from None
     if len(line) == MAX_LINE:
         raise ConfigError(f"{path}:{number}: longer than {MAX_LINE} bytes; allowed: one message a line")
     return line
 
 
-def _decompressed(path: Path, file: BinaryIO) -> io.BufferedIOBase:
+def decompressed(path: Path, file: BinaryIO) -> io.BufferedIOBase:
+    """Return a stream of the file's plain bytes, by the end of its name: .gz, .xz, .zst or anything else."""
+    if path.suffix == ".xz":
+        return io.BufferedReader(lzma.LZMAFile(file))
     if path.suffix == ".gz":
         return gzip.GzipFile(fileobj=file)
     if path.suffix != ".zst":

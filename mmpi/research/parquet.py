@@ -1,4 +1,4 @@
-"""Parquet: the common form's book10, bbo and trades files as event streams, a few thousand rows at a time.
+"""Parquet: the common form's book10, bbo, trades and mark files as event streams, a few thousand rows at a time.
 
 Invariant: memory does not grow with the file; receive times never go backwards, or the reading stops with the row.
 It must not know how streams are merged. Import it only where the research extra is installed.
@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mmpi.errors import ConfigError
-from mmpi.events import Bbo, BookSnapshot, Trade
+from mmpi.events import Bbo, BookSnapshot, Mark, Trade
 from mmpi.instrument import GRID_GUARD, Instrument, Nanos, Side
 from mmpi.research.grid import EXACT, FLOAT_ERROR, LOT_GUARD, Tally, merge_levels
 
@@ -33,7 +33,8 @@ TIMES = ("t_recv_ns", "t_exch_ns")
 BOOK_COLUMNS = (*TIMES, "seq", *(f"{side}{i}" for side in ("bp", "bq", "ap", "aq") for i in range(DEPTH)))
 BBO_COLUMNS = (*TIMES, "seq", "bp", "bq", "ap", "aq")
 TRADE_COLUMNS = (*TIMES, "id", "px", "sz", "side")
-INTEGERS = frozenset((*TIMES, "seq", "id"))
+MARK_COLUMNS = (*TIMES, "mark", "index", "funding", "next_funding_ns")
+INTEGERS = frozenset((*TIMES, "seq", "id", "next_funding_ns"))
 TEXTS = frozenset(("side",))
 NOT_A_TRADE = "X"
 
@@ -174,6 +175,29 @@ def trades(file: ParquetFile, instrument: Instrument, tally: Tally, not_before: 
         columns = (batch.ints("t_recv_ns"), exch_ts, batch.ints("id"), side, price, size)
         for recv, exch, trade_id, taker, px, sz in zip(*(column[keep].tolist() for column in columns), strict=True):
             yield Trade(recv, name, exch, trade_id, taker, px, sz)
+
+
+def marks(file: ParquetFile, instrument: Instrument, tally: Tally) -> Iterator[Mark]:
+    """Yield each row of a mark file; a price or rate that is missing is 0.0, and without a rate no payment is told."""
+    name = instrument.name
+    for batch in file.batches():
+        tally.done += batch.rows
+        rate, next_ts = batch.floats("funding"), batch.ints("next_funding_ns")
+        told = np.isfinite(rate) & (next_ts > 0)
+        tally.missing_marks += int(np.count_nonzero(~told))
+        prices = [_mark_ticks(batch.floats(column), instrument, tally).tolist() for column in ("mark", "index")]
+        funding = np.where(told, rate, 0.0).tolist(), np.where(told, next_ts, 0).tolist()
+        for columns in zip(*_lists(batch, TIMES), *prices, *funding, strict=True):
+            recv_ts, exch_ts, mark, index, rate_told, due = columns
+            yield Mark(recv_ts, name, exch_ts, mark, index, rate_told, due)
+
+
+def _mark_ticks(price: Floats, instrument: Instrument, tally: Tally) -> Floats:
+    """Return prices in float ticks (a mark is finer than the grid), 0.0 where there is none."""
+    ticks = price * instrument.ticks_per_quote
+    there = (ticks > 0) & (ticks < EXACT)
+    tally.missing_marks += int(np.count_nonzero(~there))
+    return np.where(there, ticks, 0.0)
 
 
 def _trade_grid(

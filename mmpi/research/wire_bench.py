@@ -24,23 +24,17 @@ from mmpi.actions import Approved, CancelOrder, NewOrder
 from mmpi.book import OrderBook
 from mmpi.engine import Engine, EngineParams
 from mmpi.events import BookSnapshot, Connected, Event, ExecReport, MarketEvent, Reconciled, Trade
-from mmpi.instrument import Instrument, Nanos
+from mmpi.instrument import Instrument
 from mmpi.ports import MarketView, Quote, Quoter
-from mmpi.sim.exchange import Matching, SimConfig
+from mmpi.research.frames import Frame
 from mmpi.signals.board import SignalBoard
+from mmpi.sim.exchange import Matching, SimConfig
 from mmpi.venues.hyperliquid.session import HyperliquidSession
 
 ROUNDS: Final = 5
 CHECKOUT: Final = Path(__file__).resolve().parents[2]
 NAIVE: Final = CHECKOUT.parent / "shared" / "lab" / "naive.py"
 REFERENCE: Final = CHECKOUT / "bench" / "reference.py"
-
-
-class Frame(msgspec.Struct, frozen=True, gc=False):
-    """One WebSocket message and when it was received."""
-
-    recv_ts: Nanos
-    raw: bytes
 
 
 class Pass(msgspec.Struct):
@@ -107,7 +101,7 @@ def measure(
 
 def book_frames(frames: Iterable[Frame]) -> list[bytes]:
     """Return the bytes of the messages that carry a book, the only kind that the yardstick reads."""
-    return [frame.raw for frame in frames if b'"l2Book"' in frame.raw[:64]]
+    return [frame.raw for frame in frames if frame.is_book]
 
 
 def yardstick(instrument: Instrument) -> tuple[str, Callable[[], Any] | None]:
@@ -171,7 +165,7 @@ def stages(frames: list[Frame], params: EngineParams, instrument: Instrument) ->
     spy = _Spy(desk.quoter)
     desk.quoter = spy
     venue = Matching({instrument.name: instrument}, SimConfig())
-    alone, board = OrderBook(instrument.name), SignalBoard(desk.quoter.signals)
+    alone, board = OrderBook(instrument.name), SignalBoard(spy.signals, instrument.name)
     spent: dict[str, list[int]] = {"decode": [], "book": [], "signals": [], "quote": [], "engine": []}
     for frame in frames:
         started = perf_counter_ns()

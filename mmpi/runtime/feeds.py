@@ -11,7 +11,7 @@ from typing import Final
 
 import msgspec
 
-from mmpi.events import Bbo, BookDelta, BookSnapshot, Connected, Disconnected, MarketEvent, Trade
+from mmpi.events import Bbo, BookDelta, BookSnapshot, Connected, Disconnected, Mark, MarketEvent, Trade
 from mmpi.instrument import SECOND, Nanos
 from mmpi.runtime.loop import Loop, SteadyClock
 from mmpi.runtime.websocket import Link
@@ -72,7 +72,7 @@ class VenueFeed:
             return
         if self._venue is not None:
             for event in events:
-                if isinstance(event, BookSnapshot | BookDelta | Bbo | Trade):
+                if isinstance(event, BookSnapshot | BookDelta | Bbo | Trade | Mark):
                     self._venue.market(event)
         self._loop.feed(events, since=recv_ts)
 

@@ -1,7 +1,8 @@
 """SimVenue: a gateway with latency in front of the simulated exchange, for backtest, demo and paper.
 
 Invariant: messages of one direction never overtake each other, and an order meets the market as it is when the order
-arrives, so fills and cancels race as they do at a venue. It must not know the engine or the wall clock.
+arrives, so fills and cancels race as they do at a venue. Funding is paid on the position at its due time and told after
+the way back. It must not know the engine or the wall clock.
 """
 
 from __future__ import annotations
@@ -14,9 +15,11 @@ import msgspec
 
 from mmpi.actions import Action, Approved, CancelOrder, NewOrder, QueryOrder, RequestLatch
 from mmpi.errors import LocalError
-from mmpi.events import Event, ExecReport, ExecType, MarketEvent, Reconciled
+from mmpi.events import Event, ExecReport, ExecType, Funding, Mark, Reconciled
 from mmpi.instrument import MILLISECOND, Nanos
 from mmpi.sim.exchange import GONE, Matching, SimConfig
+from mmpi.sim.funding import FundingSchedule
+from mmpi.sim.l3 import SimEvent
 
 if TYPE_CHECKING:
     import random
@@ -35,17 +38,21 @@ class SimVenue:
         self._latency_in = config.latency_in_ms
         self._latency_out = config.latency_out_ms
         self._jitter = config.jitter_ms
+        self._funding = FundingSchedule(config.funding_price)
         self._arrivals: deque[tuple[Nanos, Action]] = deque()
-        self._deliveries: deque[tuple[Nanos, ExecReport | Reconciled]] = deque()
+        self._deliveries: deque[tuple[Nanos, ExecReport | Funding | Reconciled]] = deque()
         self._last_arrival: Nanos = 0
         self._last_delivery: Nanos = 0
 
     @property
     def next_ts(self) -> Nanos:
-        """When the next message arrives at either end, 0 if none is under way."""
-        arrival = self._arrivals[0][0] if self._arrivals else 0
-        delivery = self._deliveries[0][0] if self._deliveries else 0
-        return min(arrival, delivery) if arrival and delivery else arrival or delivery
+        """When the next message arrives at either end or funding falls due, 0 if nothing is under way."""
+        first = self._funding.next_ts
+        if self._arrivals and (first == 0 or self._arrivals[0][0] < first):
+            first = self._arrivals[0][0]
+        if self._deliveries and (first == 0 or self._deliveries[0][0] < first):
+            first = self._deliveries[0][0]
+        return first
 
     def send(self, actions: Sequence[Approved], now: Nanos) -> None:
         """Put actions on their way in the order given; what is no venue's business (a latch) is ignored."""
@@ -56,9 +63,13 @@ class SimVenue:
         if len(self._arrivals) > MAX_IN_FLIGHT:
             raise LocalError(f"more than {MAX_IN_FLIGHT} messages to the simulated exchange; call market() or due()")
 
-    def market(self, event: MarketEvent) -> None:
+    def market(self, event: SimEvent) -> None:
         """Let the exchange handle what arrives up to `event.recv_ts`, then the event itself."""
         self._execute(event.recv_ts)
+        if isinstance(event, Mark):
+            if event.instrument in self._matching.instruments:
+                self._funding.on_mark(event)
+            return
         reports = self._matching.on_market(event)
         if reports:
             self._deliver(reports, event.recv_ts)
@@ -73,11 +84,22 @@ class SimVenue:
         return events
 
     def _execute(self, now: Nanos) -> None:
+        """Let happen at the exchange what is due there up to `now`, in the order of time."""
+        if 0 < self._funding.next_ts <= now:
+            for payment in self._funding.due(now):
+                self._arrive(payment.ts)
+                lots = self._matching.position(OWNER, payment.instrument)
+                if lots:
+                    amount, ts = payment.amount(self._matching.instruments[payment.instrument], lots), payment.ts
+                    self._deliver([Funding(ts, payment.instrument, ts, payment.name, amount)], ts)
+        self._arrive(now)
+
+    def _arrive(self, now: Nanos) -> None:
         while self._arrivals and self._arrivals[0][0] <= now:
             ts, action = self._arrivals.popleft()
             self._deliver(self._answer(action, ts), ts)
 
-    def _deliver(self, events: Sequence[ExecReport | Reconciled], now: Nanos) -> None:
+    def _deliver(self, events: Sequence[ExecReport | Funding | Reconciled], now: Nanos) -> None:
         """Put one message's events on their way back."""
         self._last_delivery = max(self._last_delivery, now + self._delay(self._latency_out))
         self._deliveries.extend((self._last_delivery, event) for event in events)

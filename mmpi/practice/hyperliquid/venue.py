@@ -20,8 +20,10 @@ from mmpi.practice.hyperliquid.signatures import agent_digest, connection_id, re
 from mmpi.practice.hyperliquid.streams import Hub
 from mmpi.practice.hyperliquid.views import control_order, order_update, user_fill
 from mmpi.practice.keys import Registry
-from mmpi.sim.exchange import Matching, SimConfig
+from mmpi.sim.exchange import SELF_TRADE, WOULD_INCREASE, Matching, SimConfig
 
+CANCELED: Final[Mapping[str, str]] = {SELF_TRADE: "selfTradeCanceled", WOULD_INCREASE: "reduceOnlyCanceled"}
+"""The venue's status of an order that it cancelled itself, by the simulated exchange's reason."""
 MAX_SIGNERS: Final = 100
 """Far above what a practice needs; it bounds the accounts, which only signers can open."""
 
@@ -135,7 +137,9 @@ class Venue:
             remaining=new.size,
         )
         account.add(order)
-        return placed(order, self._report(account, order, reports))
+        self._settle(report for report in reports if report.order_id != reports[0].order_id)
+        mine = [report for report in reports if report.order_id == reports[0].order_id]
+        return placed(order, self._report(account, order, mine))
 
     def _cancel(self, account: Account, asset: int, name: int | str, now: Nanos) -> Json | str:
         order = account.order(name)
@@ -161,7 +165,7 @@ class Venue:
             if report.exec_type is ExecType.TRADE:
                 fills.append(account.fill(order, report))
             elif report.exec_type is ExecType.CANCELED:
-                account.finish(order, "reduceOnlyCanceled" if report.reason else "canceled", report.recv_ts)
+                account.finish(order, CANCELED.get(report.reason, "canceled"), report.recv_ts)
             elif report.exec_type is ExecType.EXPIRED:
                 account.finish(order, "canceled" if fills else "iocCancelRejected", report.recv_ts)
         if order.remaining == 0:
