@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from itertools import takewhile
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
@@ -19,7 +19,6 @@ from mmpi.app import checkpoint, engine_params
 from mmpi.config import load_config
 from mmpi.engine import Engine
 from mmpi.errors import ConfigError
-from mmpi.events import MarketEvent
 from mmpi.instrument import SECOND, Instrument, Nanos
 from mmpi.journal.writer import SUFFIX, JournalWriter, segment_paths
 from mmpi.ports import Sink
@@ -28,8 +27,14 @@ from mmpi.research.dataset import Dataset, instrument_for, open_dataset
 from mmpi.runtime.step import NoJournal
 from mmpi.runtime.summary import summarise
 from mmpi.settings import InstrumentSettings, Settings
+from mmpi.sim.l3 import SimEvent
 from mmpi.sim.market import GENERATED, Market
+from mmpi.sim.model import SimConfig, describe, in_words
+from mmpi.sim.queue_models import FIFO, exponent
 from mmpi.status import Latency, Summary
+
+if TYPE_CHECKING:
+    from mmpi.commands.backtest_report import Reporter
 
 START: Final[Nanos] = 1_700_000_000 * SECOND
 """When the generated market begins: any fixed time, so that two runs are the same."""
@@ -40,45 +45,57 @@ SEGMENT_BYTES: Final = 64 * 2**20
 
 def run(args: argparse.Namespace) -> int:
     """Return 0 once the data is through."""
-    settings = load_config(args.config, os.environ).settings
-    if args.quoter not in ("", "layered"):
-        raise ConfigError(f"--quoter {args.quoter}: no such quoter; allowed: layered")
+    settings = load_config(args.config, os.environ, args.quoter).settings
     instruments, market, dataset = _market(args, settings)
     settings = _quoting(settings, tuple(instruments))
     engine = Engine(engine_params(settings, instruments, PREFIX))
+    reporter = _reporter(args, engine)
     sink = _sink(args.journal, engine, settings.digest)
     started = time.monotonic()
     show = _Progress(dataset, args) if sys.stderr.isatty() and not args.json else None
-    if not Backtest(engine, sink, settings.sim).run(market, show):
+    observer, by_order = reporter.recorder if reporter else None, settings.sim.queue == FIFO
+    if not Backtest(engine, sink, settings.sim, observer, by_order=by_order).run(market, show):
         raise ConfigError(f"--data {args.data}: no market event of {', '.join(instruments)} in it")
     elapsed = time.monotonic() - started
     if isinstance(sink, JournalWriter):
         sink.close()
         if args.journal.suffix == SUFFIX:
             _join(args.journal)
+    if reporter is not None:
+        reporter.finish(settings.sim, dataset)
     summary = summarise(
         engine, mode="backtest", venue="sim", latency=Latency(0.0, 0.0, 0), deadman="UNSUPPORTED", latch=_latch(engine)
     )
-    _report(args, summary, engine, dataset, elapsed)
+    _report(args, summary, engine, dataset, elapsed, settings.sim)
     return 0
+
+
+def _reporter(args: argparse.Namespace, engine: Engine) -> "Reporter | None":
+    if args.report is None:
+        return None
+    from mmpi.commands.backtest_report import Reporter
+
+    return Reporter(args, engine)
 
 
 def _market(
     args: argparse.Namespace, settings: Settings
-) -> tuple[dict[str, Instrument], Iterator[MarketEvent], Dataset | None]:
-    """Return the instruments, their events, and the recorded set if it is one."""
+) -> tuple[dict[str, Instrument], Iterator[SimEvent], Dataset | None]:
+    """Return the instruments, their events (those of orders only for fifo), and the recorded set if it is one."""
     if args.data is not None:
         if not args.data:
             raise ConfigError("--data '': empty; allowed: a recorded set or file, or leave it out (generated market)")
         instrument = instrument_for(args.data, args.instrument, args.tick, args.lot)
         dataset = open_dataset(args.data, instrument)
-        return {instrument.name: instrument}, iter(dataset), dataset
+        events = dataset.with_orders() if settings.sim.queue == FIFO else iter(dataset)
+        return {instrument.name: instrument}, events, dataset
     if args.tick or args.lot:
         raise ConfigError("--tick and --lot: allowed with --data only; the generated market has its own grid")
     names = [args.instrument] if args.instrument else [each.name for each in settings.instruments]
     unknown = [name for name in names if name not in GENERATED]
     if unknown:
         raise ConfigError(f"--instrument {unknown[0]}: the generated market has {', '.join(GENERATED)}; or give --data")
+    exponent(settings.sim.queue, settings.sim.queue_power, by_order=False)
     config = msgspec.structs.replace(settings.market, seed=args.seed)
     market = Market([GENERATED[name] for name in names], config, random.Random(args.seed))
     end = START + round(args.seconds * SECOND)
@@ -144,10 +161,12 @@ class _Progress:
 
 
 def _report(
-    args: argparse.Namespace, summary: Summary, engine: Engine, dataset: Dataset | None, elapsed: float
+    args: argparse.Namespace, summary: Summary, engine: Engine, dataset: Dataset | None, elapsed: float, sim: SimConfig
 ) -> None:
     data = msgspec.structs.asdict(dataset.tally) if dataset is not None else {}
-    content = {**msgspec.to_builtins(summary), "data": data, "seconds": round(elapsed, 3)}
+    content = {**msgspec.to_builtins(summary), "sim": describe(sim), "data": data, "seconds": round(elapsed, 3)}
+    if args.report is not None:
+        content["report"] = str(args.report)
     if args.json:
         print(msgspec.json.encode(content).decode(), flush=True)
         return
@@ -163,6 +182,9 @@ def _report(
     if engine.gate.breach:
         print(f"STOPPED     limit touched: {engine.gate.breach}")
     print(f"violations  {summary.invariant_violations}")
+    print(f"simulation  {in_words(sim)}")
+    if args.report is not None:
+        print(f"report      {args.report / 'report.html'}")
     notable = {key: value for key, value in data.items() if value and key != "done"}
     if notable:
         print(f"data        {notable}")
