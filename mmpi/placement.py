@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from mmpi.actions import Action, Approved, CancelOrder, NewOrder, QueryOrder
 from mmpi.desk import EXACT, Desk
 from mmpi.differ import diff
-from mmpi.instrument import Money, Nanos, Side
+from mmpi.instrument import Nanos, Side
 from mmpi.orders import Order
 from mmpi.ports import QuoteLevel
-from mmpi.risk import RiskGate, at_stake
+from mmpi.risk import Exposure, RiskGate, at_stake
 
 
 class Placement:
@@ -43,23 +43,26 @@ class Placement:
             desk.orders.cancel_sent(order, now)
             actions.append(gate.pass_through(cancel, now))
         if plan.places:
-            elsewhere = sum(at_stake(other.exposure(0), other.instrument) for other in others)
+            exposure = desk.exposure(sum([at_stake(other.exposure(0), other.instrument) for other in others]))
             for side, target in plan.places:
-                approved = self._place(desk, side, target, elsewhere, now)
+                approved = self._place(desk, side, target, exposure, now)
                 if approved is not None:
                     actions.append(approved)
+                    exposure = exposure.with_order(side, target.size)
+                elif desk.answered(side, True, now):
+                    # A leg of a pair: what becomes of the other is the quoter's to say, and now.
+                    return [*actions, *self.service(desk, others, blocked, now)]
                 elif desk.orders.leaving():
                     # What is being cancelled still counts against the limits; its answer may make room.
                     plan.deferred += 1
         desk.requoted(now, plan.deferred)
         return actions
 
-    def _place(self, desk: Desk, side: Side, target: QuoteLevel, elsewhere: Money, now: Nanos) -> Approved | None:
+    def _place(self, desk: Desk, side: Side, target: QuoteLevel, exposure: Exposure, now: Nanos) -> Approved | None:
         cl_ord_id = f"{self._prefix}{self.counter + 1:016x}"
         action: Action = NewOrder(desk.instrument.name, cl_ord_id, side, target.price, target.size, target.level)
-        approved = self._gate.approve(action, desk.instrument, desk.exposure(elsewhere), now)
+        approved = self._gate.approve(action, desk.instrument, exposure, now)
         if not isinstance(approved, Approved):
-            desk.answered(side, True, now)
             return None
         self.counter += 1
         desk.orders.sent(Order(cl_ord_id, side, target.price, target.size, target.level, now))

@@ -77,6 +77,13 @@ class Exposure(Leaf, frozen=True):
     elsewhere: Money
     """Absolute position plus open orders of all other instruments."""
 
+    def with_order(self, side: Side, size: Lots) -> "Exposure":
+        """Return the exposure with one more open order."""
+        buys, sells = (self.open_buys + size, self.open_sells) if side == BUY else (
+            self.open_buys, self.open_sells + size
+        )  # fmt: skip
+        return Exposure(self.position, buys, sells, self.open_orders + 1, self.mid2, self.market_ts, self.elsewhere)
+
 
 class GateState(State, frozen=True):
     """A RiskGate as plain values."""
@@ -92,12 +99,12 @@ class GateState(State, frozen=True):
 
 
 class _Cut(Frozen, frozen=True):
-    """The rungs that were wanted, the room on either side, and the rungs that were left."""
+    """The rungs that were wanted, at which position and mid, and the rungs that were left."""
 
     wanted_bids: "tuple[QuoteLevel, ...]"
     wanted_asks: "tuple[QuoteLevel, ...]"
-    buys: Lots
-    sells: Lots
+    position: Lots
+    mid2: int
     bids: "tuple[QuoteLevel, ...]"
     asks: "tuple[QuoteLevel, ...]"
     refused: "tuple[tuple[Refusal, int], ...]"
@@ -186,19 +193,15 @@ class RiskGate:
         """Return the quote with sizes cut so that a side, if filled whole, stays inside the position limit."""
         if mid2 <= 0:
             return quote
-        limit = self.limit(mid2, instrument)
-        buys, sells = max(limit - position, -position, 0), max(limit + position, position, 0)
-        if position and self.band_of(position, limit) >= CRITICAL:
-            buys, sells = (0, sells) if position > 0 else (buys, 0)
         last = self._shaped.get(instrument.name)
         if (
             last is None
             or last.wanted_bids is not quote.bids
             or last.wanted_asks is not quote.asks
-            or last.buys != buys
-            or last.sells != sells
+            or last.position != position
+            or last.mid2 != mid2
         ):
-            last = _cut(quote, buys, sells, instrument)
+            last = self._cut(quote, instrument, position, mid2)
             self._shaped[instrument.name] = last
         for refusal, number in last.refused:
             self.count(refusal, number)
@@ -219,6 +222,20 @@ class RiskGate:
         self.base, self.peak, self.breach = state.base, state.peak, state.breach
         self._tokens, self._tokens_ts = state.tokens, state.tokens_ts
         self.accepted = dict(state.accepted)
+
+    def _cut(self, quote: Quote, instrument: Instrument, position: Lots, mid2: int) -> _Cut:
+        bids, asks = quote.bids, quote.asks
+        limit = self.limit(mid2, instrument)
+        buys, sells = max(limit - position, -position, 0), max(limit + position, position, 0)
+        if position and self.band_of(position, limit) >= CRITICAL:
+            buys, sells = (0, sells) if position > 0 else (buys, 0)
+        if _fits(bids, buys, instrument) and _fits(asks, sells, instrument):
+            return _Cut(bids, asks, position, mid2, bids, asks, ())
+        refused = [0, 0]
+        kept_bids, kept_asks = _kept(bids, buys, instrument, refused), _kept(asks, sells, instrument, refused)
+        reasons = zip((Refusal.POSITION, Refusal.MIN_NOTIONAL), refused, strict=True)
+        counts = tuple([(reason, number) for reason, number in reasons if number])
+        return _Cut(bids, asks, position, mid2, kept_bids, kept_asks, counts)
 
     def _refuse(self, order: NewOrder, instrument: Instrument, exposure: Exposure, now: Nanos) -> Refusal | None:
         if not self.open or self.breach:
@@ -263,17 +280,6 @@ class RiskGate:
             return False
         self._tokens -= _TOKEN
         return True
-
-
-def _cut(quote: Quote, buys: Lots, sells: Lots, instrument: Instrument) -> _Cut:
-    bids, asks = quote.bids, quote.asks
-    if _fits(bids, buys, instrument) and _fits(asks, sells, instrument):
-        return _Cut(bids, asks, buys, sells, bids, asks, ())
-    refused = [0, 0]
-    kept_bids, kept_asks = _kept(bids, buys, instrument, refused), _kept(asks, sells, instrument, refused)
-    reasons = zip((Refusal.POSITION, Refusal.MIN_NOTIONAL), refused, strict=True)
-    counts = tuple([(reason, number) for reason, number in reasons if number])
-    return _Cut(bids, asks, buys, sells, kept_bids, kept_asks, counts)
 
 
 def _fits(rungs: tuple[QuoteLevel, ...], room: Lots, instrument: Instrument) -> bool:
