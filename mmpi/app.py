@@ -163,7 +163,7 @@ class _Quoter:
         return SimVenue(Matching(instruments, sim), sim, random.Random(sim.seed))
 
     def _build(self, instruments: dict[str, Instrument]) -> None:
-        self.engine = Engine(engine_params(self.settings, instruments, self.prefix))
+        self.engine = Engine(engine_params(self.settings, instruments, self.prefix, book_has_own=self.live))
 
     def _journal(self) -> JournalWriter:
         sizes = self.settings.journal
@@ -231,11 +231,13 @@ def _halt_word(settings: Settings, *, required: bool) -> HaltWord | None:
     return word if required or word.is_guarded(time.monotonic_ns()) else None
 
 
-def engine_params(settings: Settings, instruments: dict[str, Instrument], prefix: str) -> EngineParams:
-    """Return what an engine is built from."""
+def engine_params(
+    settings: Settings, instruments: dict[str, Instrument], prefix: str, *, book_has_own: bool = False
+) -> EngineParams:
+    """Return what an engine is built from; `book_has_own` where orders go to the venue that the books come from."""
     return EngineParams(
         cl_ord_prefix=prefix,
-        desks=tuple(DeskParams(instruments[each.name], each.quoter) for each in settings.instruments),
+        desks=tuple(DeskParams(instruments[each.name], each.quoter, book_has_own) for each in settings.instruments),
         risk=settings.risk,
         patience=round(settings.venue.ack_timeout_s * SECOND),
     )

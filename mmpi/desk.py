@@ -8,11 +8,12 @@ from typing import Final
 
 from mmpi.book import BookOutcome, BookState, OrderBook
 from mmpi.differ import Settled
-from mmpi.events import Bbo, BookDelta, BookSnapshot, Funding, Mark, Trade
+from mmpi.events import Bbo, BookDelta, BookSnapshot, ExecReport, ExecType, Funding, Mark, Trade
 from mmpi.instrument import BUY, SECOND, SELL, Instrument, Lots, Nanos, Side
 from mmpi.inventory import NORMAL
-from mmpi.orders import OrderStore, StoreState
-from mmpi.ports import NO_READINGS, MarketView, Quote, Tolerance
+from mmpi.orders import Order, OrderStore, OrdStatus, StoreState
+from mmpi.others import NOBODY, NONE, Own, others
+from mmpi.ports import FAILED_LEGS, NO_READINGS, OWN_ORDERS, MarketView, Quote, Tolerance
 from mmpi.position import Position
 from mmpi.quoting import QuoterSettings, make_quoter
 from mmpi.risk import Exposure, Refusal, RiskGate
@@ -27,6 +28,7 @@ MAX_FUNDING_IDS: Final = 1024
 _USABLE: Final = frozenset({BookOutcome.OK, BookOutcome.LOCKED})
 EXACT: Final = Tolerance(0, 0.0, 0.0)
 _BID, _ASK = 1, 2
+_ANSWERS: Final = (ExecType.NEW, ExecType.REJECTED)
 _APPLIED: Final = _USABLE | {BookOutcome.CROSSED, BookOutcome.ONE_SIDED}
 
 
@@ -35,6 +37,8 @@ class DeskParams(Frozen, frozen=True):
 
     instrument: Instrument
     quoter: "QuoterSettings"
+    book_has_own: bool = False
+    """The venue's book shows our own orders: true at a venue, false for recorded and generated books."""
 
 
 class DeskState(State, frozen=True):
@@ -51,6 +55,7 @@ class DeskState(State, frozen=True):
     carry: Lots
     drift: Lots
     funding_ids: "list[str]"
+    own: "Own"
 
 
 class Desk:
@@ -62,7 +67,11 @@ class Desk:
         self.position = Position(params.instrument)
         self.orders = OrderStore(patience)
         self.quoter = make_quoter(params.quoter, params.instrument)
-        self.signals = SignalBoard(self.quoter.signals, params.instrument.name)
+        self.signals = SignalBoard(self.quoter.signals - {OWN_ORDERS, FAILED_LEGS}, params.instrument.name)
+        self._nets_own = params.book_has_own and OWN_ORDERS in self.quoter.signals
+        self._own: Own = NONE
+        """Our orders when the book was last told: an order that ended since is still in that book."""
+        self._pairs = FAILED_LEGS in self.quoter.signals
         self.market_ts: Nanos = 0
         self.next_quote: Nanos = 0
         self.deadline: Nanos = 0
@@ -94,6 +103,8 @@ class Desk:
         outcome = book.apply(event)
         if outcome in _APPLIED:
             self.market_ts = event.recv_ts
+            if self._nets_own:
+                self._own = self.orders.levels()
         if outcome not in _USABLE:
             return False
         mid2 = book.mid2
@@ -124,20 +135,38 @@ class Desk:
         self.position.fund(event.amount)
         return True
 
-    def answered(self, side: Side, refused: bool, now: Nanos) -> None:
-        """Note whether the last order of a side was refused, by the venue or by risk, or taken."""
+    def answered(self, side: Side, refused: bool, now: Nanos) -> bool:
+        """Return True if the quoter must be asked at once: a leg of its pair is gone.
+
+        Note whether the last order of a side was refused, by the venue or by risk, or taken.
+        """
         which = _BID if side == BUY else _ASK
         if not refused:
             self._failed &= ~which
-            return
+            return False
         self._failed |= which
-        self.retry_at = now + (self.quoter.refresh or self.quoter.interval)
+        self.retry_at = now + max(self.quoter.refresh, self.quoter.interval)
+        return self._pairs and not self.orders.open_size(side)
+
+    def told(self, order: Order, report: ExecReport) -> bool:
+        """Return True if the quoter must be asked at once; take an answer to an order (whose side it need not name)."""
+        if report.exec_type not in _ANSWERS:
+            return False
+        return self.answered(order.side, order.status is OrdStatus.REJECTED, report.recv_ts)
 
     def wanted(self, now: Nanos, gate: RiskGate, blocked: str) -> Quote:
         """Return the ladder wanted now; empty, with the reason, when `blocked` or without a valid price."""
-        mid2, heard = self.book.mid2, self.market_ts
+        book, heard = self.book, self.market_ts
+        mid2, rest = book.mid2, None
+        if self._own[0] or self._own[1]:
+            rest = others(book, self._own)
+            mid2 = rest.mid2 if mid2 else 0
         if mid2 == 0 and self.quoter.uses_mark:
-            mid2, heard = round(2 * self.mark), self.mark_ts
+            # A book that shows only our orders is a book all the same, and must be fresh too.
+            mid2, heard = round(2 * self.mark), min(heard, self.mark_ts) if book.mid2 else self.mark_ts
+            if not (book.valid or book.mid2) and book.best_bid and book.best_ask:
+                # Not one-sided but lost: its prices are of another time.
+                rest = NOBODY
         if blocked:
             reason = blocked
         elif mid2 == 0:
@@ -145,7 +174,8 @@ class Desk:
         elif now - heard > gate.stale_after:
             reason = "stale_data"
         else:
-            quote = self.quoter.quote(self._view(now, mid2, gate))
+            view = self._view(now, mid2, gate)
+            quote = self.quoter.quote(view if rest is None else rest.seen(view))
             if quote.reason == "size_below_lot":
                 gate.count(Refusal.SIZE_BELOW_LOT)
             shaped = gate.shape(quote, self.instrument, self.position.lots, mid2)
@@ -178,13 +208,14 @@ class Desk:
         """Set `deadline` from what may need attention: a re-quote, a stale feed, an unanswered order."""
         deadline = self.orders.next_timeout()
         if self.orders.live and quoting and not self.reason:
+            heard = self.mark_ts if self.book.mid2 == 0 and self.quoter.uses_mark else self.market_ts
             # One more nanosecond: the feed is stale once it is older than the limit, not when it reaches it.
-            deadline = _sooner(deadline, self.market_ts + stale_after + 1)
+            deadline = _sooner(deadline, heard + stale_after + 1)
             if self.quoter.refresh:
                 deadline = _sooner(deadline, max(self.next_refresh, self.next_quote))
         if self.dirty and quoting:
             deadline = _sooner(deadline, self.next_quote)
-        if self._failed and self.quoter.refresh and quoting:
+        if self._failed and (self.quoter.refresh or self._pairs) and quoting:
             deadline = _sooner(deadline, max(self.retry_at, self.next_quote))
         self.deadline = deadline
 
@@ -208,6 +239,7 @@ class Desk:
             carry=self.carry,
             drift=self.drift,
             funding_ids=list(self.funding_ids),
+            own=self._own,
         )
 
     def restore(self, state: DeskState) -> None:
@@ -221,6 +253,7 @@ class Desk:
         self.dirty, self.deferred, self._failed = state.flags
         self.reason, self.carry, self.drift = state.reason, state.carry, state.drift
         self.funding_ids = dict.fromkeys(state.funding_ids)
+        self._own = state.own
 
     def _view(self, now: Nanos, mid2: int, gate: RiskGate) -> MarketView:
         book, signals, position, instrument = self.book, self.signals, self.position.lots, self.instrument

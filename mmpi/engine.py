@@ -37,8 +37,6 @@ from mmpi.structs import Frozen, State
 _EXPECTED: Final = (ExecType.NEW, ExecType.CANCELED)
 """Answers to what was asked for; they alone are no reason to look at the ladder before the next book."""
 
-_ANSWERS: Final = (ExecType.NEW, ExecType.REJECTED)
-
 
 class EngineParams(Frozen, frozen=True):
     """What an engine is built from; the journal's checkpoint carries it."""
@@ -228,17 +226,19 @@ class Engine:
             desk.orders.illegal += 1
             return []
         live = len(desk.orders.live)
+        order = desk.orders.live.get(report.cl_ord_id)
         desk.dirty = desk.dirty or report.exec_type not in _EXPECTED
         actions: list[Approved] = []
+        failed = False
         if desk.orders.apply(report):
             self._fill(desk, report)
             if self._touches_limit(desk):
                 actions = self._breached(report.recv_ts)
-        elif report.exec_type in _ANSWERS:
-            desk.answered(report.side, report.exec_type is ExecType.REJECTED, report.recv_ts)
+        elif order is not None:
+            failed = desk.told(order, report)
         ended = len(desk.orders.live) < live
         waited = desk.deferred and ended and report.exec_type is not ExecType.REJECTED
-        if desk.reason or self.blocked or waited:
+        if desk.reason or self.blocked or waited or failed:
             # Pulling, or a target waited for this answer: do not wait for the next interval. (A reject is no answer to
             # wait for: where everything is refused, asking again at once would spend the order rate.)
             actions += self._service(desk, report.recv_ts)

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from enum import Enum
 from typing import Final, TypeAlias
 
-from mmpi.events import ExecReport, ExecType, OpenOrder
-from mmpi.instrument import Lots, Nanos, Side, Ticks
+from mmpi.events import ExecReport, ExecType, Level, OpenOrder
+from mmpi.instrument import BUY, Lots, Nanos, Side, Ticks
 from mmpi.structs import State
 
 MAX_FINISHED: Final = 256
@@ -301,6 +301,14 @@ class OrderStore:
             if order.side == side:
                 size += order.size - order.filled
         return size
+
+    def levels(self) -> "tuple[tuple[Level, ...], tuple[Level, ...]]":
+        """Return what can still fill, by price: bids and asks, in no order."""
+        sides: tuple[dict[Ticks, Lots], dict[Ticks, Lots]] = ({}, {})
+        for order in self.live.values():
+            own = sides[0] if order.side == BUY else sides[1]
+            own[order.price] = own.get(order.price, 0) + order.size - order.filled
+        return tuple(sides[0].items()), tuple(sides[1].items())
 
     def checkpoint(self) -> "StoreState":
         """Return the state as plain values."""

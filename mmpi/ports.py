@@ -62,6 +62,13 @@ class Readings(Leaf, frozen=True):
 NO_READINGS: Final = Readings()
 
 
+OWN_ORDERS: Final = "own_orders"
+"""In a quoter's `signals`: it wants the market without our own orders, where the venue's book shows them. Levels, touch
+and mids are then those of others, and what only our orders would make is no valid mid."""
+FAILED_LEGS: Final = "failed_legs"
+"""In a quoter's `signals`: it wants to be asked at once when the order of a side is refused."""
+
+
 class MarketView(Leaf, frozen=True):
     """What a quoter may see: touch, fair values in float ticks, volatility in ticks per sqrt(second), position."""
 
@@ -100,7 +107,7 @@ class Quoter(Protocol):
     """So often the ladder is renewed without any tolerance, and without waiting for a book; 0 = never."""
     tolerance: Tolerance
     signals: "frozenset[str]"
-    """Fields of `Readings` that it looks at."""
+    """What is told it only because it asks: fields of `Readings`, OWN_ORDERS, FAILED_LEGS."""
     uses_mark: bool
     """It may quote around the mark while there is no valid mid."""
 

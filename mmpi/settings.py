@@ -6,7 +6,7 @@ It must not know TOML, the environment or pydantic.
 
 import msgspec
 
-from mmpi.quoting.layered import LayeredConfig
+from mmpi.quoting import QuoterSettings
 from mmpi.risk import RiskConfig
 from mmpi.sections import GuardianSettings as GuardianSettings
 from mmpi.sections import JournalSettings as JournalSettings
@@ -20,7 +20,7 @@ class InstrumentSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True
     """One instrument to quote. tick_size and lot_size "" = the venue's own word."""
 
     name: str
-    quoter: LayeredConfig
+    quoter: QuoterSettings
     tick_size: str = ""
     lot_size: str = ""
 

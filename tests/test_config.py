@@ -13,11 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmpi import folders
-from mmpi.config import Loaded, effective, json_schema, load_config, models, resolve, schema
+from mmpi.config import Loaded, effective, json_schema, load_config, models, quoters, resolve, schema
 from mmpi.config.load import digest
+from mmpi.config.quoters import STRATEGIES
 from mmpi.config.schema import Key, markdown
 from mmpi.errors import ConfigError
 from mmpi.instrument import MONEY_SCALE
+from mmpi.quoting import QUOTERS
 from mmpi.quoting.layered import LayeredConfig
 from mmpi.risk import RiskConfig
 from mmpi.sections import Box, GuardianSettings, JournalSettings, PathSettings, VenueSettings, load_resolved
@@ -165,7 +167,7 @@ def test_an_unusual_instrument_name_keeps_its_keys_readable(file: Path) -> None:
     assert loaded.settings.instruments[0].tick_size == "0.5"
 
 
-@pytest.mark.parametrize("name", ["paper.toml", "practice.toml"])
+@pytest.mark.parametrize("name", sorted(file.name for file in (DOCS / "examples").glob("*.toml")))
 def test_the_examples_load_without_a_note(name: str) -> None:
     """What docs/examples shows is valid and leaves nothing to remark on."""
     assert load_config(DOCS / "examples" / name, {}).notes == []
@@ -293,7 +295,8 @@ def test_random_valid_numbers_arrive_unchanged(
         ),
         (
             '[instruments.BTC]\nquoter = "magic"\n',
-            'FILE: instruments.BTC.quoter: value "magic": allowed: one of "layered"',
+            'FILE: instruments.BTC.quoter: value "magic": allowed: one of '
+            + ", ".join(f'"{name}"' for name in STRATEGIES),
         ),
         (
             '[instruments.BTC.layered]\nreference = "last"\n',
@@ -470,6 +473,18 @@ def test_long_values_are_cut(file: Path) -> None:
             "spread_percent / 2 + (levels - 1) x step_percent is 504 basis points",
         ),
         (
+            "[risk]\nwarn_percent = 90.5\n",
+            "FILE: risk.warn_percent: value 90.5: allowed: at most risk.critical_percent (90.0)",
+        ),
+        (
+            "[instruments.BTC.layered]\nsize = 0.000015\n",
+            "FILE: instruments.BTC.layered.size: value 0.000015: allowed: a multiple of the lot, 0.00001",
+        ),
+        (
+            "[instruments.BTC]\nlot_size = 0.01\n[instruments.BTC.layered]\nsize = 0.001\n",
+            "FILE: instruments.BTC.layered.size: value 0.001: allowed: a multiple of the lot, 0.01",
+        ),
+        (
             "[venue]\nexpires_after_ms = 1000\nack_timeout_s = 1\n",
             "FILE: venue.expires_after_ms: value 1000: "
             "allowed: less than venue.ack_timeout_s (1.0 s): an order must be void before it is given up on",
@@ -517,8 +532,9 @@ def test_a_broken_relation_names_both_keys(file: Path, text: str, line: str) -> 
     "text",
     [
         "[risk]\nmax_order = 1000\n",
+        "[risk]\nwarn_percent = 70\ncritical_percent = 70\n",
         "[risk]\nsession_loss = 1000\nmax_drawdown = 1000\n",
-        "[instruments.BTC.layered]\nnotional = 500\nlevels = 2\n",
+        "[instruments.BTC.layered]\nnotional = 499\nlevels = 2\n",
         "[instruments.BTC.layered]\nlevels = 5\nspread_percent = 2.0\nstep_percent = 1.0\n",
         "[venue]\nexpires_after_ms = 999\nack_timeout_s = 1\n",
         "[journal]\nmax_bytes = 16777216\n",
@@ -805,17 +821,18 @@ def test_every_key_is_explained() -> None:
 def test_every_numbers_unit_is_in_its_name_or_stated() -> None:
     """A number without a unit is a count, a seed or a multiple."""
     bare = {key.path[-1] for key in numeric_keys() if not key.unit}
-    assert bare == {"levels", "volatility_multiple", "order_burst", "max_open_orders", "seed"}
+    counts = {"levels", "max_inventory", "order_burst", "max_open_orders"}
+    assert bare == counts | {"volatility_multiple", "seed", "queue_power"}
 
 
 @pytest.mark.parametrize(
     ("model", "struct", "extra"),
     [
         (models.Venue, VenueSettings, set()),
-        (models.Layered, LayeredConfig, set()),
+        *((getattr(quoters, struct.__name__.removesuffix("Config")), struct, set()) for struct in QUOTERS),
         (models.Risk, RiskConfig, {"override_reason"}),
         (models.Sim, SimConfig, set()),
-        (models.Market, MarketConfig, set()),
+        (models.Market, MarketConfig, {"scenario"}),
         (models.Journal, JournalSettings, set()),
         (models.Guardian, GuardianSettings, set()),
     ],

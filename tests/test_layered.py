@@ -126,7 +126,7 @@ def test_bad_amounts_are_named() -> None:
 
 def test_the_registry_makes_it() -> None:
     """A config type belongs to one quoter class, and its interval is the configured one."""
-    assert {LayeredConfig: Layered} == QUOTERS
+    assert QUOTERS[LayeredConfig] is Layered
     quoter = make_quoter(LayeredConfig(update_interval_s=0.25), CENTS)
     assert isinstance(quoter, Layered)
     assert quoter.interval == 250_000_000

@@ -71,7 +71,7 @@ def test_our_order_fills_when_it_would_have(before: list[Step], after: list[Step
     matching = fifo()
     feed(matching, *(update(*told) for told in recorded.told))
     recorded.told.clear()
-    if not place(matching, side, price, 1)[0].exec_type is ExecType.NEW:
+    if place(matching, side, price, 1)[0].exec_type is not ExecType.NEW:
         return
     real.add(OURS, side, price, 1)
     for i, step in enumerate(after):

@@ -18,6 +18,7 @@ from mmpi.errors import ConfigError
 from mmpi.events import BookSnapshot, Mark, Trade
 from mmpi.instrument import SECOND, Nanos
 from mmpi.sim.market import GENERATED, SCENARIOS, Market, MarketConfig, scenario
+from mmpi.sim.tape import Tape
 
 Events: TypeAlias = list[BookSnapshot | Trade | Mark]
 START: Nanos = 1_700_000_000 * SECOND
@@ -213,6 +214,37 @@ def test_every_scenario_can_be_asked_for_and_lies_within_the_keys_bounds() -> No
         assert MarketConfig(**section.model_dump(exclude={"scenario"})) == config
 
 
+def test_a_feed_that_stalls_all_the_time_is_seen_in_between() -> None:
+    """However short the time between stalls, a second of the market shows before the next one."""
+    events = span(MarketConfig(stall_every_s=1e-9, stall_s=30.0), 300)
+    seen = {(event.recv_ts - START) // SECOND for event in events if event.recv_ts > START + 60 * SECOND}
+    assert 7 <= len(seen) <= 18
+
+
+@pytest.mark.parametrize("price", [99_990.0, 100_005.0, 999_950.0, 1_000_050.0])
+def test_the_ladder_crosses_a_change_of_the_grid(price: float) -> None:
+    """Around 1000 and 10000, where five significant figures change ETH's step, each level is the next valid price."""
+    eth = GENERATED["ETH"]
+    tape = Tape(eth, price, QUIET, random.Random(1), START)
+    crossed = 0
+    for book in (tape.book() for _ in range(20)):
+        prices = [level for level, _ in reversed(book.bids)] + [level for level, _ in book.asks]
+        assert all(each % eth.step_at(each) == 0 for each in prices)
+        for side in (prices[:20], prices[20:]):
+            assert all(b - a == eth.step_at(a) for a, b in pairwise(side))
+            crossed += eth.step_at(side[0]) != eth.step_at(side[-1])
+    assert crossed > 0
+
+
+def test_the_price_stays_in_its_range() -> None:
+    """However wild, within a factor of ten of the start: a price of nothing would be no market."""
+    events = span(MarketConfig(jump_every_s=1e-6, jump_bps=1000.0, book_interval_ms=1000.0, stall_every_s=0.0), 4000)
+    bids = [event.bids[0][0] / 1_000_000 for event in events if isinstance(event, BookSnapshot)]
+    assert min(bids) > 0.098
+    assert max(bids) < 10.2
+    assert min(bids) < 0.12 or max(bids) > 8
+
+
 def accepted() -> st.SearchStrategy[MarketConfig]:
     """Return any configuration that the keys' bounds allow, their ends often."""
     keys = {}
@@ -220,6 +252,7 @@ def accepted() -> st.SearchStrategy[MarketConfig]:
         if key not in ("scenario", "seed"):
             low, high = float(node["minimum"]), float(node["maximum"])
             keys[key] = st.sampled_from([low, high]) | st.floats(low, high) | st.floats(low, low + (high - low) / 1000)
+    keys["stall_s"] = st.floats(0, 5)  # a stall only hides events, and making hours of them to hide takes time
     return st.builds(MarketConfig, seed=st.integers(0, 1000), **keys)
 
 

@@ -14,14 +14,14 @@ import msgspec
 
 from mmpi import folders
 from mmpi.config import models, relations, schema, sources
+from mmpi.config.quoters import STRATEGIES, amount_text, in_force, quoter_settings
 from mmpi.errors import ConfigError
 from mmpi.instrument import MONEY_SCALE, Money, money_text
-from mmpi.quoting.layered import LayeredConfig
 from mmpi.risk import RiskConfig
 from mmpi.sections import GuardianSettings, JournalSettings, PathSettings, VenueSettings
 from mmpi.settings import InstrumentSettings, Settings
 from mmpi.sim.exchange import SimConfig
-from mmpi.sim.market import MarketConfig
+from mmpi.sim.scenario import NORMAL, MarketConfig, scenario
 
 EMPTY: Final = schema.toml_text("")
 """A text that nobody chose."""
@@ -29,7 +29,8 @@ NO_FILE: Final = "no configuration file: built-in paper defaults on the generate
 
 
 class Loaded(msgspec.Struct, frozen=True):
-    """Settings, and for each dotted key its value as text and its origin: default, file or `environment NAME`."""
+    """Settings, and for each dotted key its value as text and its origin: default, file, `environment NAME` or
+    `scenario NAME`."""
 
     settings: Settings
     values: dict[str, str]
@@ -51,17 +52,23 @@ def digest(settings: Settings) -> str:
     return hashlib.sha256(msgspec.json.encode(content, order="sorted")).hexdigest()
 
 
-def load_config(path: Path | None, environ: Mapping[str, str]) -> Loaded:
+def load_config(path: Path | None, environ: Mapping[str, str], quoter: str = "") -> Loaded:
     """Return the checked configuration: `path`'s, else MMPI_CONFIG's, else the installed file's, else paper defaults.
 
-    The environment's overrides win over a file. ConfigError has one line for every thing that is wrong.
+    The environment's overrides win over a file, and `quoter` over both, for every instrument. ConfigError has one line
+    for every thing that is wrong.
     """
+    if quoter and quoter not in STRATEGIES:
+        raise ConfigError(f"--quoter {quoter}: no such quoter; allowed: {', '.join(STRATEGIES)}")
     file = folders.config_file(path, environ)
     gathered = sources.gather(file, environ, models.KEYS, models.GENERATED_INSTRUMENTS)
+    if quoter:
+        gathered.choose("quoter", quoter)
     config, refused = models.validate(gathered.tables)
     values = _values(config)
     automatic = {k: v for k, v in folders.automatic(environ, config.paths.state_dir).items() if values[k] == EMPTY}
     settings = _settings(config, automatic)
+    resolved = {**automatic, **_by_scenario(config.market, settings.market)}
     reason = config.risk.override_reason
     broken = relations.problems(settings, reason)
     lines = [*gathered.wrong, *_refusals(gathered, refused), *_breaches(gathered, values, broken, refused)]
@@ -69,9 +76,9 @@ def load_config(path: Path | None, environ: Mapping[str, str]) -> Loaded:
         raise ConfigError("\n".join(lines))
     return Loaded(
         settings=settings,
-        values=values | {key: schema.toml_text(value) for key, (value, _) in automatic.items()},
-        origins={key: automatic.get(key, ("", gathered.origins.get(key, sources.DEFAULT)))[1] for key in values},
-        notes=([] if file else [NO_FILE]) + list(relations.notes(settings, reason)),
+        values=values | {key: schema.toml_text(value) for key, (value, _) in resolved.items()},
+        origins={key: resolved.get(key, ("", gathered.origins.get(key, sources.DEFAULT)))[1] for key in values},
+        notes=([] if file else [NO_FILE]) + list(_unused(config, gathered)) + list(relations.notes(settings, reason)),
     )
 
 
@@ -108,22 +115,42 @@ def _settings(config: models.Config, automatic: dict[str, tuple[str, str]]) -> S
         instruments=tuple(_instrument(name, each) for name, each in config.instruments.items()),
         risk=_risk(config.risk),
         sim=SimConfig(**config.sim.model_dump()),
-        market=MarketConfig(**config.market.model_dump()),
+        market=_market(config.market),
         journal=JournalSettings(**config.journal.model_dump()),
         guardian=GuardianSettings(**config.guardian.model_dump()),
     )
     return msgspec.structs.replace(settings, digest=digest(settings))
 
 
+def _market(section: models.Market) -> MarketConfig:
+    """Return the scenario's numbers, with those that were written in place of its own."""
+    return scenario(section.scenario, section.model_dump(include=section.model_fields_set - {"scenario"}))
+
+
+def _by_scenario(section: models.Market, market: MarketConfig) -> dict[str, tuple[object, str]]:
+    """Return the values that are what they are because of the scenario, each with that origin."""
+    chosen = msgspec.to_builtins(market)
+    usual = msgspec.to_builtins(NORMAL)
+    unwritten = (key for key in chosen if key not in section.model_fields_set and chosen[key] != usual[key])
+    return {f"market.{key}": (chosen[key], f"scenario {section.scenario}") for key in unwritten}
+
+
 def _instrument(name: str, section: models.Instrument) -> InstrumentSettings:
-    layered = section.layered
-    amounts = {"size": _amount_text(layered.size), "notional": _amount_text(layered.notional_in_force())}
     return InstrumentSettings(
         name=name,
-        quoter=LayeredConfig(**(layered.model_dump() | amounts)),
-        tick_size=_amount_text(section.tick_size),
-        lot_size=_amount_text(section.lot_size),
+        quoter=quoter_settings(section.quoter, getattr(section, section.quoter)),
+        tick_size=amount_text(section.tick_size),
+        lot_size=amount_text(section.lot_size),
     )
+
+
+def _unused(config: models.Config, gathered: sources.Gathered) -> Iterator[str]:
+    """Return a note for each strategy's table that somebody wrote and no instrument's `quoter` names."""
+    for name, section in config.instruments.items():
+        for other in STRATEGIES:
+            table = schema.dotted(("instruments", name, other))
+            if other != section.quoter and any(key.startswith(f"{table}.") for key in gathered.origins):
+                yield f"{table}: not used; {schema.dotted(('instruments', name, 'quoter'))} is \"{section.quoter}\""
 
 
 def _risk(section: models.Risk) -> RiskConfig:
@@ -135,18 +162,14 @@ def _values(config: models.Config) -> dict[str, str]:
     """Return every key's value in TOML notation."""
     values = {schema.dotted(path): _value_text(value) for path, value in sources.leaves(config.model_dump())}
     for name, section in config.instruments.items():
-        notional = section.layered.notional_in_force()
-        values[schema.dotted(("instruments", name, "layered", "notional"))] = _value_text(notional)
+        for strategy in STRATEGIES:
+            for key, amount in in_force(getattr(section, strategy)).items():
+                values[schema.dotted(("instruments", name, strategy, key))] = _value_text(amount)
     return values
 
 
 def _value_text(value: object) -> str:
     return money_text(_money(value)) if isinstance(value, Decimal) else schema.toml_text(value)
-
-
-def _amount_text(value: Decimal) -> str:
-    """Return an amount as settings hold it: plain decimal text, empty for 0."""
-    return money_text(_money(value)) if value else ""
 
 
 def _money(value: Decimal) -> Money:

@@ -1,7 +1,7 @@
 """Relations: what configuration values must be to each other, and what a person should be told about them.
 
 Invariant: each bound on one value alone is in models.py; everything here concerns at least two.
-It must not know where a value came from.
+It must not know where a value came from; what a strategy's own settings come to is in ladders.py.
 """
 
 from collections.abc import Iterator
@@ -12,12 +12,15 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from mmpi.config import ladders
 from mmpi.config.schema import dotted
 from mmpi.errors import ConfigError
 from mmpi.instrument import Money, make_instrument, money, money_text
 from mmpi.sections import PathSettings, VenueSettings
 from mmpi.settings import InstrumentSettings, Settings
 from mmpi.sim.market import GENERATED
+from mmpi.sim.queue_models import FIFO
+from mmpi.venues.hyperliquid.messages import MIN_NOTIONAL
 
 LOSS_FRACTION: Final = 10
 """A session may lose a tenth of the capital; more wants a written reason (risk.override_reason)."""
@@ -60,10 +63,13 @@ def notes(settings: Settings, override_reason: str) -> Iterator[str]:
     if override_reason:
         for problem in _losses(settings):
             yield f"{problem.keys[0]}: more than 10% of risk.capital; reason given: {override_reason}"
+    if settings.sim.queue == FIFO:
+        yield 'sim.queue: "fifo" is for backtests of data that names each order; everything else will refuse it'
     for instrument in settings.instruments:
-        yield from _ladder_notes(instrument, settings)
-    whole, most = sum(2 * _side(each) for each in settings.instruments), settings.risk.max_total
-    if whole > most:
+        for note in ladders.notes(instrument.quoter, settings.risk, _smallest(instrument, settings)):
+            yield f"{ladders.table_of(instrument)}{note}"
+    whole = sum(ladders.whole(each.quoter) for each in settings.instruments)
+    if whole > (most := settings.risk.max_total):
         yield f"risk.max_total: {money_text(most)} is less than all ladders together ({money_text(whole)})"
 
 
@@ -114,6 +120,9 @@ def _order_of_limits(settings: Settings) -> Iterator[Problem]:
     for (lower_key, lower), (upper_key, upper) in zip(chain, chain[1:], strict=False):
         if lower > upper:
             yield Problem((lower_key, upper_key), f"at most {upper_key} ({money_text(upper)})")
+    if risk.warn_percent > risk.critical_percent:
+        keys = ("risk.warn_percent", "risk.critical_percent")
+        yield Problem(keys, f"at most risk.critical_percent ({risk.critical_percent})")
 
 
 def _losses(settings: Settings) -> Iterator[Problem]:
@@ -127,23 +136,9 @@ def _losses(settings: Settings) -> Iterator[Problem]:
 
 
 def _instrument(instrument: InstrumentSettings, settings: Settings) -> Iterator[Problem]:
-    quoter = instrument.quoter
-    layered = dotted(("instruments", instrument.name, "layered"))
-    if bool(quoter.size) == bool(quoter.notional):
-        yield Problem((f"{layered}.size", f"{layered}.notional"), "exactly one of size and notional above 0")
-    elif _rung(instrument) > settings.risk.max_order:
-        yield Problem(
-            (f"{layered}.notional", f"{layered}.size", "risk.max_order"),
-            f"at most risk.max_order ({money_text(settings.risk.max_order)}), or every order is refused",
-        )
-    spread, step = Decimal(repr(quoter.spread_percent)), Decimal(repr(quoter.step_percent))
-    outermost_bps = 100 * (spread / 2 + (quoter.levels - 1) * step)
-    if outermost_bps > Decimal(repr(settings.risk.price_band_bps)):
-        yield Problem(
-            (f"{layered}.spread_percent", f"{layered}.step_percent", f"{layered}.levels", "risk.price_band_bps"),
-            f"a ladder within risk.price_band_bps ({settings.risk.price_band_bps}) of the reference; "
-            f"spread_percent / 2 + (levels - 1) x step_percent is {outermost_bps.normalize():f} basis points",
-        )
+    table = ladders.table_of(instrument)
+    for keys, allowed in ladders.problems(instrument.quoter, settings.risk):
+        yield Problem(tuple(key if key.startswith("risk.") else f"{table}.{key}" for key in keys), allowed)
     yield from _grid(instrument, settings)
 
 
@@ -159,27 +154,20 @@ def _grid(instrument: InstrumentSettings, settings: Settings) -> Iterator[Proble
                 (f"{here}.tick_size", f"{here}.lot_size"),
                 "tick_size x lot_size a multiple of 2e-12, so that money stays exact",
             )
+    if lot := _lot(instrument, settings):
+        for key, size in ladders.sizes(instrument.quoter):
+            if size and Decimal(size) % Decimal(lot):
+                keys = (f"{ladders.table_of(instrument)}.{key}", f"{here}.lot_size")
+                yield Problem(keys, f"a multiple of the lot, {lot}")
 
 
-def _ladder_notes(instrument: InstrumentSettings, settings: Settings) -> Iterator[str]:
-    risk = settings.risk
-    here = dotted(("instruments", instrument.name, "layered"))
-    side, orders = _side(instrument), 2 * instrument.quoter.levels
-    for what, amount, limit, key in (
-        ("one side of the ladder", side, risk.max_position, "risk.max_position"),
-        ("the ladder", 2 * side, risk.max_instrument, "risk.max_instrument"),
-    ):
-        if amount > limit:
-            yield f"{here}: {what} is {money_text(amount)}, {key} is {money_text(limit)}: outer orders will be refused"
-    if orders > risk.max_open_orders:
-        yield f"{here}: the ladder has {orders} orders, risk.max_open_orders is {risk.max_open_orders}"
+def _smallest(instrument: InstrumentSettings, settings: Settings) -> Money:
+    """Return the venue's smallest order."""
+    known = GENERATED.get(instrument.name) if settings.venue.name == "generated" else None
+    return known.min_notional if known else money(MIN_NOTIONAL)
 
 
-def _side(instrument: InstrumentSettings) -> Money:
-    """Return what one side of the ladder is worth, all its orders together."""
-    return instrument.quoter.levels * _rung(instrument)
-
-
-def _rung(instrument: InstrumentSettings) -> Money:
-    """Return one order's notional; 0 where it is given as a size, whose worth depends on the price."""
-    return money(instrument.quoter.notional or "0")
+def _lot(instrument: InstrumentSettings, settings: Settings) -> str:
+    """Return the lot as far as it is known here; "" = only the venue knows."""
+    known = GENERATED.get(instrument.name) if settings.venue.name == "generated" else None
+    return instrument.lot_size or (known.lot_size if known else "")

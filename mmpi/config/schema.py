@@ -19,6 +19,7 @@ SHOWN_CHARS: Final = 80
 
 _UNITS: Final = {
     "_per_s": "per second",
+    "_per_bp": "per basis point",
     "_s": "seconds",
     "_ms": "milliseconds",
     "_bps": "basis points",
@@ -42,7 +43,7 @@ class Key(msgspec.Struct, frozen=True):
 
     path: KeyPath
     kind: str
-    """choice, integer, number, amount (exact decimal) or text."""
+    """choice, flag (true or false), integer, number, amount (exact decimal) or text."""
     default: str
     """In TOML notation."""
     bounds: str
@@ -51,7 +52,7 @@ class Key(msgspec.Struct, frozen=True):
 
     def allowed(self) -> str:
         """Return what may be written, as a phrase: `whole number from 1 to 20`."""
-        if self.kind == "choice":
+        if self.kind in ("choice", "flag"):
             return f"one of {self.bounds}"
         if self.kind == "text":
             return self.bounds
@@ -160,12 +161,14 @@ def _kind(node: dict[str, Any]) -> str:
         return "choice"
     if "anyOf" in node:
         return "amount"
-    return "text" if node["type"] == "string" else str(node["type"])
+    return {"string": "text", "boolean": "flag"}.get(node["type"], str(node["type"]))
 
 
 def _bounds(node: dict[str, Any], kind: str) -> str:
     if kind == "choice":
         return ", ".join(map(toml_text, node.get("enum") or [node["const"]]))
+    if kind == "flag":
+        return "true, false"
     if kind == "text":
         return str(node["x-allowed"])
     limits = node["anyOf"][0] if kind == "amount" else node

@@ -53,6 +53,13 @@ class Gathered(msgspec.Struct, frozen=True):
         where = str(self.file or "defaults") if origin == FILE else origin
         return ": ".join((where, keys[0], *((f"value {value}",) if value is not None else ()), said))
 
+    def choose(self, key: str, value: str) -> None:
+        """Set a key of every instrument from the command line, whose option has the key's name."""
+        names = self.tables["instruments"]
+        for name in names if isinstance(names, dict) else ():
+            put(self.tables, ("instruments", name, key), value)
+            self.origins[dotted(("instruments", name, key))] = f"--{key}"
+
 
 def gather(
     file: Path | None, environ: Mapping[str, str], every: tuple[Key, ...], instruments: tuple[str, ...]
@@ -195,7 +202,9 @@ def _paths(key: Key, names: tuple[str, ...]) -> Iterator[KeyPath]:
 
 
 def _typed(text: str, kind: str) -> str | int | float:
-    """Return a number where the key wants one and the text is one; else the text, for the message to show."""
+    """Return a number or flag where the key wants one and the text is one; else the text, for the message to show."""
+    if kind == "flag":
+        return {"true": True, "false": False}.get(text, text)
     try:
         return int(text) if kind == "integer" else float(text) if kind == "number" else text
     except ValueError:

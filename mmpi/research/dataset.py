@@ -22,9 +22,11 @@ import msgspec
 from mmpi.errors import ConfigError
 from mmpi.events import MarketEvent
 from mmpi.instrument import Instrument
-from mmpi.research import jsonl
+from mmpi.research import jsonl, order_by_order
 from mmpi.research.grid import Tally
 from mmpi.research.instruments import HYPERLIQUID, is_listed, lookup
+from mmpi.sim.l3 import OrderUpdate, SimEvent
+from mmpi.sim.queue_models import ESTIMATES, FIFO
 
 MARKET: Final = Path("../shared/data/market")
 """Where a bare set name is looked up, relative to the folder that the command runs in."""
@@ -34,26 +36,34 @@ NEAREST: Final = 5
 
 
 class SetFiles(msgspec.Struct, frozen=True):
-    """A set's name and files; `lines` excludes the other three."""
+    """A set's name and files; `lines` excludes the others."""
 
     name: str
     book: Path | None = None
     bbo: Path | None = None
     trades: Path | None = None
+    mark: Path | None = None
     lines: Path | None = None
+    orders: Path | None = None
 
 
 class Dataset:
-    """Iterate to get the events; `total` and `tally.done` tell the progress (rows, or bytes of a .jsonl file)."""
+    """Iterate to get the events; `total` and `tally.done` tell the progress (rows, or bytes of a file of lines)."""
 
     def __init__(
-        self, name: str, instrument: Instrument, total: int, streams: Callable[[Tally], list[Iterator[MarketEvent]]]
+        self,
+        name: str,
+        instrument: Instrument,
+        total: int,
+        streams: Callable[[Tally], list[Iterator[MarketEvent]]],
+        orders: Path | None = None,
     ) -> None:
         self.name = name
         self.instrument = instrument
         self.total = total
         self.tally = Tally()
         self._streams = streams
+        self._orders = orders
 
     @property
     def done(self) -> int:
@@ -66,10 +76,22 @@ class Dataset:
         streams = self._streams(self.tally)
         return streams[0] if len(streams) == 1 else merge(*streams, key=attrgetter("recv_ts"))
 
+    def with_orders(self) -> Iterator[SimEvent]:
+        """Start from the beginning, OrderUpdates included; ConfigError if the set does not name its orders."""
+        if self._orders is None:
+            raise ConfigError(
+                f"sim.queue {FIFO!r}: {self.name} is not recorded order by order; allowed with it: "
+                f"{', '.join(ESTIMATES)}"
+            )
+        self.tally = Tally()
+        return order_by_order.updates(self._orders, self.instrument, self.tally)
+
 
 def open_dataset(data: str | Path, instrument: Instrument, *, with_bbo: bool = False) -> Dataset:
     """Return the set that `find_set` finds; ConfigError if a file or a column that is needed is not there."""
     files = find_set(data)
+    if files.orders:
+        return _open_orders(files.orders, files.name, instrument)
     if files.lines:
         return _open_lines(files.lines, files.name, instrument)
     return _open_parquet(files, instrument, with_bbo)
@@ -99,10 +121,11 @@ def instrument_for(data: str | Path, name: str = "", tick: str = "", lot: str = 
 def find_set(data: str | Path) -> SetFiles:
     """Return the files of a set given by prefix, any one of its files, or bare name; ConfigError if none exist."""
     path = Path(data)
-    if path.name.endswith(jsonl.SUFFIXES):
+    if path.name.endswith((*jsonl.SUFFIXES, *order_by_order.SUFFIXES)):
         if not path.is_file():
             raise ConfigError(f"{path}: no such file")
-        return SetFiles(name=path.name.partition(".")[0], lines=path)
+        name, by_order = path.name.partition(".")[0], path.name.endswith(order_by_order.SUFFIXES)
+        return SetFiles(name, orders=path) if by_order else SetFiles(name, lines=path)
     if path.suffix == ".parquet" and not path.is_file():
         raise ConfigError(f"{path}: no such file.{_near(path)}")
     if path.is_dir():
@@ -123,6 +146,14 @@ def _open_lines(path: Path, name: str, instrument: Instrument) -> Dataset:
     return Dataset(name, instrument, size, lambda tally: [jsonl.lines(path, instrument, tally)])
 
 
+def _open_orders(path: Path, name: str, instrument: Instrument) -> Dataset:
+    def aggregated(tally: Tally) -> list[Iterator[MarketEvent]]:
+        events = order_by_order.updates(path, instrument, tally)
+        return [(event for event in events if not isinstance(event, OrderUpdate))]
+
+    return Dataset(name, instrument, path.stat().st_size, aggregated, path)
+
+
 def _open_parquet(files: SetFiles, instrument: Instrument, with_bbo: bool) -> Dataset:
     try:
         from mmpi.research import parquet
@@ -137,22 +168,25 @@ def _open_parquet(files: SetFiles, instrument: Instrument, with_bbo: bool) -> Da
     if with_bbo and bbo is None:
         raise ConfigError(f"{files.name}: no {BBO} beside its other files; with_bbo needs it")
     trades = parquet.ParquetFile(files.trades, parquet.TRADE_COLUMNS)
+    mark = parquet.ParquetFile(files.mark, parquet.MARK_COLUMNS) if files.mark else None
     not_before = first.first_exch_ts()
 
     def streams(tally: Tally) -> list[Iterator[MarketEvent]]:
         opened: list[Iterator[MarketEvent]] = [parquet.trades(trades, instrument, tally, not_before)]
+        if mark:
+            opened.append(parquet.marks(mark, instrument, tally))
         if bbo:
             opened.append(parquet.bbos(bbo, instrument, tally))
         if book:
             opened.append(parquet.books(book, instrument, tally))
         return opened
 
-    return Dataset(files.name, instrument, sum(file.rows for file in (trades, bbo, book) if file), streams)
+    return Dataset(files.name, instrument, sum(file.rows for file in (trades, mark, bbo, book) if file), streams)
 
 
 def _files(prefix: Path) -> SetFiles | None:
-    book, bbo, trades = (_existing(prefix, suffix) for suffix in (BOOK, BBO, TRADES))
-    return SetFiles(prefix.name, book, bbo, trades) if book or bbo or trades else None
+    book, bbo, trades, mark = (_existing(prefix, suffix) for suffix in (BOOK, BBO, TRADES, MARK))
+    return SetFiles(prefix.name, book, bbo, trades, mark) if book or bbo or trades else None
 
 
 def _existing(prefix: Path, suffix: str) -> Path | None:

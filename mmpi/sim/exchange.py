@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from mmpi.actions import NewOrder, TimeInForce
-from mmpi.events import ExecReport, ExecType, Level, Mark, OpenOrder, Trade
+from mmpi.events import ExecReport, ExecType, Level, OpenOrder, Trade
 from mmpi.instrument import BUY, SELL, Instrument, Lots, Nanos, Side, Ticks
 from mmpi.sim.l3 import ADD, EXECUTE, OrdersBook, OrderUpdate, SimEvent, reaches
 from mmpi.sim.model import CANCEL_MAKER, CANCEL_TAKER, REPLACE, fee_of, fee_rate
@@ -62,13 +62,11 @@ class Matching:
         A FIFO queue is kept by OrderUpdates alone: books and trades only sum them up. The other models see only those.
         """
         market = self._markets.get(event.instrument)
-        if market is None or isinstance(event, Mark):
+        if market is None:
             return []
-        if isinstance(event, OrderUpdate):
-            if market.orders is not None:
+        if market.orders is not None:
+            if isinstance(event, OrderUpdate):
                 self._update(market, market.orders, event)
-        elif market.orders is not None:
-            return []
         elif isinstance(event, Trade):
             self._trade(market.bids if event.side == SELL else market.asks, event)
         elif market.apply(event):

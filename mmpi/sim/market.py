@@ -31,6 +31,8 @@ GENERATED: Final[dict[str, Instrument]] = {
 START_PRICE: Final[dict[str, float]] = {"BTC": 100_000.0, "ETH": 3_500.0}
 FIRST_STALL_S: Final = 60.0
 """No stall before: a demo of seconds shows a market that moves."""
+BETWEEN_STALLS_S: Final = 1.0
+"""At least this much is seen between two stalls, however often they are wanted: a market that is never seen is none."""
 
 
 class Market:
@@ -64,7 +66,7 @@ class Market:
             else:
                 happened = tape.trade() if ts == tape.next_trade else (tape.mark(),)
             if config.stall_every_s and ts >= stall + stall_length:
-                stall = ts + self._until_stall(0.0)
+                stall = ts + self._until_stall(BETWEEN_STALLS_S)
             if not (config.stall_every_s and stall <= ts):
                 yield from happened
 

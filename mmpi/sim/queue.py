@@ -167,7 +167,7 @@ class BookSide:
             self._used = {p: used for p, used in self._used.items() if self.displayed(p) == used[1]}
         if not self.orders or self._exact:
             return
-        levels, side, i, count = self.levels, self.side, 0, len(self.levels)
+        levels, side, i, count, power = self.levels, self.side, 0, len(self.levels), self._power
         for order in self.orders:
             price = order.price
             while i < count and side * (levels[i][0] - price) > 0:
@@ -175,12 +175,13 @@ class BookSide:
             if i == count:
                 return
             shown = levels[i][1] if levels[i][0] == price else 0
-            if order.ahead == UNSEEN:
+            ahead = order.ahead
+            if ahead == UNSEEN:
                 order.ahead = order.shown = shown
-            elif self._power:
+            elif power:
                 self._share(order, shown, exch_ts, recv_ts)
-            elif order.ahead > shown:
-                _note(order, order.ahead - shown, order.ahead - shown, exch_ts, recv_ts)
+            elif ahead > shown:
+                _note(order, ahead - shown, ahead - shown, exch_ts, recv_ts)
                 order.ahead = shown
 
     def _share(self, order: RestingOrder, shown: Lots, exch_ts: Nanos, recv_ts: Nanos) -> None:

@@ -77,7 +77,7 @@ SCENARIOS: Final[dict[str, MarketConfig]] = {
     "locked": MarketConfig(locked_share=0.46),
     "cascade": MarketConfig(cascade_every_s=240.0),
 }
-"""By name. 46% locked is what StandX's published books showed (standx_btcusd_20260106)."""
+"""By name. 46% locked is what StandX published on a whole day (standx_btcusd_20260107; 47% the day before)."""
 
 
 def scenario(name: str, explicit: Mapping[str, float]) -> MarketConfig:

@@ -4,9 +4,9 @@ Invariant: after a gap the book is unknown until the next snapshot; what is olde
 It must not know accounts, money or reports.
 """
 
-from mmpi.events import Bbo, BookDelta, BookSnapshot, Level, MarketEvent
+from mmpi.events import Bbo, BookDelta, BookSnapshot, Level
 from mmpi.instrument import BUY, SELL, Instrument, Lots, Nanos, Side, Ticks
-from mmpi.sim.l3 import OrdersBook
+from mmpi.sim.l3 import OrdersBook, SimEvent
 from mmpi.sim.queue import BookSide, RestingOrder
 
 
@@ -31,7 +31,7 @@ class Sides:
         """Return the side that an order of `side` takes from."""
         return self.asks if side == BUY else self.bids
 
-    def apply(self, event: MarketEvent) -> bool:
+    def apply(self, event: SimEvent) -> bool:
         """Return False if the message cannot be used; bring the recorded book up to date."""
         if isinstance(event, BookSnapshot):
             self.known = self.deep = True
@@ -54,6 +54,8 @@ class Sides:
             self.exch_ts = event.exch_ts
             self.bids.top(event.bid, event.bid_size, self.deep, event.exch_ts, event.recv_ts)
             self.asks.top(event.ask, event.ask_size, self.deep, event.exch_ts, event.recv_ts)
+        else:
+            return False
         return True
 
     def post_only_refusal(self, side: Side, price: Ticks, owner: str) -> str:
