@@ -37,6 +37,7 @@ from mmpi.runtime.venue_facts import VenueFacts, ask
 from mmpi.settings import InstrumentSettings, Settings
 from mmpi.sim.exchange import Matching
 from mmpi.sim.market import GENERATED, Market
+from mmpi.sim.model import model_for
 from mmpi.sim.venue import SimVenue
 from mmpi.status import Summary
 from mmpi.venues.hyperliquid.session import HyperliquidSession
@@ -159,7 +160,7 @@ class _Quoter:
 
     def _sim(self) -> SimVenue:
         instruments = {name: desk.instrument for name, desk in self.engine.desks.items()}
-        sim = self.settings.sim
+        sim = model_for(self.settings.sim, by_order=False)
         return SimVenue(Matching(instruments, sim), sim, random.Random(sim.seed))
 
     def _build(self, instruments: dict[str, Instrument]) -> None:

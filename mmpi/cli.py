@@ -24,6 +24,7 @@ COMMANDS: Final = {
     "schema": ("settings", "print the JSON Schema of the configuration"),
     "backtest": ("backtest", "run the quoter over recorded or generated market data"),
     "bench": ("bench", "measure the time from a message's bytes to orders, beside a json + Decimal quoter"),
+    "calibrate": ("calibrate", "fit to recorded data what quoters and simulators need to know of a market"),
     "replay": ("journals", "recompute a journal's actions and compare"),
     "journal": ("journals", "verify or print a journal"),
     "practice": ("practice", "a server that speaks a venue's protocol, and keys for it; no money, no internet"),
@@ -85,6 +86,14 @@ def positive(text: str) -> float:
     return value
 
 
+def interval(text: str) -> float:
+    """Return a number of seconds from 0 on, for argparse."""
+    value = float(text)
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not a number from 0 on")
+    return value
+
+
 def delay(text: str) -> float:
     """Return a number of milliseconds from 0 to 10000, for argparse."""
     value = float(text)
@@ -123,6 +132,8 @@ def _backtest(command: argparse.ArgumentParser) -> None:
     command.add_argument("--data", help="a recorded set, one of its files, or raw .jsonl; default: generated market")
     names = "layered, avellaneda_stoikov, glft or improve"
     command.add_argument("--quoter", default="", metavar="NAME", help=f"{names} (default: the configuration's)")
+    models = ("conservative", "proportional", "power_law", "fifo")
+    command.add_argument("--queue", default="", choices=models, help="queue model (default: the configuration's)")
     command.add_argument("--instrument", default="", help="the symbol, where the data's name does not tell")
     command.add_argument("--tick", default="", help="price increment, for an instrument that is not in the table")
     command.add_argument("--lot", default="", help="size increment")
@@ -140,6 +151,55 @@ def _bench(command: argparse.ArgumentParser) -> None:
     command.add_argument("--instrument", default="", help="the coin (default: that of the first book)")
     command.add_argument("--limit", type=count, default=20_000, help="messages to use at most (default 20000)")
     command.add_argument("--rounds", type=count, default=5, help="pairs of runs; the ratio is their median (default 5)")
+
+
+def _calibrate(command: argparse.ArgumentParser) -> None:
+    parts = command.add_subparsers(dest="what", required=True, metavar="WHAT")
+    for name, text in (
+        ("intensity", "how often takers come to a depth: A and k of avellaneda_stoikov and glft"),
+        ("micro_price", "the table of the reference micro_price"),
+        ("queue", "how well the queue models do where each order is recorded, and the power of power_law"),
+        ("market", "the numbers that the generated market is made from"),
+    ):
+        part = parts.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+        part.add_argument("--data", required=True, metavar="SET", help="a recorded set, a file of it, or raw .jsonl")
+        part.add_argument("--instrument", default="", help="the symbol, where the data's name does not tell")
+        if name != "micro_price":
+            text = "price increment, for an instrument that is not in the table"
+            part.add_argument("--tick", default="", help=text)
+            part.add_argument("--lot", default="", help="size increment")
+        part.add_argument("--config", type=Path, metavar="FILE", default=argparse.SUPPRESS, help="not needed")
+        part.add_argument("--json", action="store_true", default=argparse.SUPPRESS)
+        if name in _FITS:
+            _FITS[name](part)
+
+
+def _intensity(part: argparse.ArgumentParser) -> None:
+    text = "how long an order stays at its price: the quoter's update_interval_s (default 1)"
+    part.add_argument("--hold", type=positive, default=1.0, metavar="SECONDS", help=text)
+
+
+def _micro_price(part: argparse.ArgumentParser) -> None:
+    text = "judge the table on this set (default: on the second half, by a table of the first)"
+    part.add_argument("--test", default="", metavar="SET", help=text)
+    part.add_argument("--buckets", type=count, default=6, help="parts of the imbalance, an even number (default 6)")
+    part.add_argument("--max-spread", type=count, default=3, help="spreads with a row of their own (default 3)")
+
+
+def _queue(part: argparse.ArgumentParser) -> None:
+    part.add_argument("--orders", type=count, default=500, help="imagined in each half of the recording (default 500)")
+    text = "how long each order stays (default 300)"
+    part.add_argument("--horizon", type=positive, default=300.0, metavar="SECONDS", help=text)
+    text = "show the models a book at most this often (default 0: each)"
+    part.add_argument("--book-interval", type=interval, default=0.0, metavar="SECONDS", help=text)
+    part.add_argument("--seed", type=int, default=1, help="of the orders' times, sides and sizes (default 1)")
+
+
+_FITS: Final[dict[str, Callable[[argparse.ArgumentParser], None]]] = {
+    "intensity": _intensity,
+    "micro_price": _micro_price,
+    "queue": _queue,
+}
 
 
 def _replay(command: argparse.ArgumentParser) -> None:
@@ -177,6 +237,7 @@ _OPTIONS: Final[dict[str, Callable[[argparse.ArgumentParser], None]]] = {
     "check": _check,
     "backtest": _backtest,
     "bench": _bench,
+    "calibrate": _calibrate,
     "replay": _replay,
     "journal": _journal,
     "practice": _practice,

@@ -562,6 +562,13 @@ def test_a_written_reason_lifts_the_loss_bound_and_is_noted(file: Path) -> None:
     assert loaded.notes == ["risk.session_loss: more than 10% of risk.capital; reason given: a small account"]
 
 
+def test_a_queue_model_that_wants_special_data_is_noted(file: Path) -> None:
+    """fifo cannot be refused here, where the data is not known; check says what it is good for."""
+    assert read(file, '[sim]\nqueue = "fifo"\n').notes == [
+        'sim.queue: "fifo" is for backtests of data that names each order; everywhere else "conservative" stands in for it'
+    ]
+
+
 def test_a_ladder_that_outgrows_the_limits_is_noted(file: Path) -> None:
     """A ladder whose outer orders will be refused is permitted, and said."""
     text = "[instruments.BTC.layered]\nlevels = 20\nstep_percent = 0.1\nnotional = 400\n[risk]\nmax_open_orders = 39\n"

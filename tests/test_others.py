@@ -12,7 +12,7 @@ from mmpi.config import load_config
 from mmpi.desk import Desk, DeskParams
 from mmpi.engine import Engine, EngineParams
 from mmpi.events import Bbo, BookSnapshot, Disconnected, Level, Mark
-from mmpi.instrument import BUY, SELL
+from mmpi.instrument import BUY, SECOND, SELL
 from mmpi.others import NOBODY, others, without
 from mmpi.ports import MarketView
 from mmpi.quoting.improve import ImproveConfig
@@ -126,6 +126,27 @@ def test_alone_in_the_book_it_follows_the_mark() -> None:
     assert made.engine.wake_at == 0 or made.engine.wake_at > made.now
 
 
+def test_a_book_of_ours_alone_must_be_fresh_too() -> None:
+    """Fresh marks do not make up for a feed that fell silent: pulled once, without a timer after the other."""
+    made = venue(shows_us=True)
+    made.connect()
+    made.feed(shown(made, (), ()))
+    made.reconcile()
+    made.after(1.0).feed(Mark(made.now, "A", made.now, 1000.0))
+    made.acknowledge()
+    made.feed(shown(made, (), ()))
+    silent, rounds = made.now, 0
+    for second in range(1, 8):
+        made.now = silent + second * SECOND
+        made.feed(Mark(made.now, "A", made.now, 1000.0))
+        while made.engine.wake_at and made.engine.wake_at <= made.now and rounds < 20:
+            made.timer()
+            made.acknowledge()
+            rounds += 1
+    assert (made.orders(), made.engine.desks["A"].reason) == ([], "stale_data")
+    assert rounds < 20
+
+
 def test_a_lost_book_is_nothing_beside_a_mark() -> None:
     """After a cut the old touch is of another time: around the mark there is no book at all until a snapshot."""
     made = venue(shows_us=False)
@@ -169,6 +190,9 @@ def test_the_touch_of_a_bbo_is_netted_too() -> None:
     assert (rest.best_bid, rest.best_ask, rest.mid2) == ((990, 20), (1005, 2), 1995)
     rest = others(book, (((995, 10), (990, 20), (980, 9)), ()))
     assert (rest.best_bid, rest.bids, rest.mid2) == ((0, 0), (), 0)
+    # A level better than the touch is one that the Bbo has overtaken.
+    book.apply(Bbo(3, "A", 3, 0, 985, 10, 1005, 12))
+    assert others(book, (((985, 10),), ())).best_bid == (980, 9)
 
 
 def test_a_view_of_nobody_is_empty() -> None:

@@ -22,6 +22,7 @@ from mmpi.errors import ConfigError
 from mmpi.instrument import SECOND, Instrument, Nanos
 from mmpi.journal.writer import SUFFIX, JournalWriter, segment_paths
 from mmpi.ports import Sink
+from mmpi.quoting import on_grid
 from mmpi.research.backtest import Backtest
 from mmpi.research.dataset import Dataset, instrument_for, open_dataset
 from mmpi.runtime.step import NoJournal
@@ -29,8 +30,8 @@ from mmpi.runtime.summary import summarise
 from mmpi.settings import InstrumentSettings, Settings
 from mmpi.sim.l3 import SimEvent
 from mmpi.sim.market import GENERATED, Market
-from mmpi.sim.model import SimConfig, describe, in_words
-from mmpi.sim.queue_models import FIFO, exponent
+from mmpi.sim.model import SimConfig, describe, in_words, model_for
+from mmpi.sim.queue_models import FIFO
 from mmpi.status import Latency, Summary
 
 if TYPE_CHECKING:
@@ -45,9 +46,9 @@ SEGMENT_BYTES: Final = 64 * 2**20
 
 def run(args: argparse.Namespace) -> int:
     """Return 0 once the data is through."""
-    settings = load_config(args.config, os.environ, args.quoter).settings
+    settings = _with_queue(load_config(args.config, os.environ, args.quoter).settings, args.queue)
     instruments, market, dataset = _market(args, settings)
-    settings = _quoting(settings, tuple(instruments))
+    settings = _quoting(settings, instruments, by_order=dataset is not None and dataset.by_order)
     engine = Engine(engine_params(settings, instruments, PREFIX))
     reporter = _reporter(args, engine)
     sink = _sink(args.journal, engine, settings.digest)
@@ -87,7 +88,7 @@ def _market(
             raise ConfigError("--data '': empty; allowed: a recorded set or file, or leave it out (generated market)")
         instrument = instrument_for(args.data, args.instrument, args.tick, args.lot)
         dataset = open_dataset(args.data, instrument)
-        events = dataset.with_orders() if settings.sim.queue == FIFO else iter(dataset)
+        events = dataset.with_orders() if settings.sim.queue == FIFO and dataset.by_order else iter(dataset)
         return {instrument.name: instrument}, events, dataset
     if args.tick or args.lot:
         raise ConfigError("--tick and --lot: allowed with --data only; the generated market has its own grid")
@@ -95,19 +96,35 @@ def _market(
     unknown = [name for name in names if name not in GENERATED]
     if unknown:
         raise ConfigError(f"--instrument {unknown[0]}: the generated market has {', '.join(GENERATED)}; or give --data")
-    exponent(settings.sim.queue, settings.sim.queue_power, by_order=False)
     config = msgspec.structs.replace(settings.market, seed=args.seed)
     market = Market([GENERATED[name] for name in names], config, random.Random(args.seed))
     end = START + round(args.seconds * SECOND)
     return {n: GENERATED[n] for n in names}, takewhile(lambda e: e.recv_ts < end, market.events(START)), None
 
 
-def _quoting(settings: Settings, names: tuple[str, ...]) -> Settings:
-    """Return the settings for exactly these instruments; one that is not configured takes the first one's quoter."""
+def _with_queue(settings: Settings, queue: str) -> Settings:
+    if not queue:
+        return settings
+    return msgspec.structs.replace(settings, sim=msgspec.structs.replace(settings.sim, queue=queue))
+
+
+def _quoting(settings: Settings, instruments: dict[str, Instrument], *, by_order: bool) -> Settings:
+    """Return the settings for exactly these instruments; one that is not configured takes the first one's quoter.
+
+    The queue model is the one in force for the data, and a note says so where it is not the one that was asked for.
+    """
     configured = {each.name: each for each in settings.instruments}
-    first = settings.instruments[0].quoter
-    chosen = tuple(configured.get(name) or InstrumentSettings(name=name, quoter=first) for name in names)
-    return msgspec.structs.replace(settings, instruments=chosen)
+    chosen: list[InstrumentSettings] = []
+    for name, instrument in instruments.items():
+        wanted = configured.get(name) or msgspec.structs.replace(settings.instruments[0], name=name)
+        quoter = on_grid(wanted.quoter, instrument)
+        if quoter is not wanted.quoter:
+            print(f"mmpi backtest: sizes are cut to {name}'s lots of {instrument.lot_size}", file=sys.stderr)
+        chosen.append(InstrumentSettings(name=name, quoter=quoter))
+    sim = model_for(settings.sim, by_order=by_order)
+    if sim is not settings.sim:
+        print("mmpi backtest: the data does not name each order: queue conservative instead of fifo", file=sys.stderr)
+    return msgspec.structs.replace(settings, instruments=tuple(chosen), sim=sim)
 
 
 def _sink(path: Path | None, engine: Engine, digest: str) -> Sink:

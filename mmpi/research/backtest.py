@@ -20,7 +20,7 @@ from mmpi.sim.venue import SimVenue
 PROGRESS_EVERY: Final = 2048
 """Market events between two calls of `progress`."""
 DRAIN: Final[Nanos] = 600 * SECOND
-"""Simulated time allowed for the last cancels: many times the longest latency (20 s) and patience (60 s) there can be."""
+"""Simulated time allowed for the last cancels: many times the longest latency (20 s) and patience (60 s)."""
 Observer: TypeAlias = Callable[[Engine, Event], None]
 """Called after each step; it looks and changes nothing."""
 

@@ -70,6 +70,11 @@ class Dataset:
         """Return how much of `total` has been read."""
         return self.tally.done
 
+    @property
+    def by_order(self) -> bool:
+        """Return True if the set names each order."""
+        return self._orders is not None
+
     def __iter__(self) -> Iterator[MarketEvent]:
         """Start from the beginning with a new tally; ConfigError names the file and row or line it cannot use."""
         self.tally = Tally()
@@ -80,8 +85,7 @@ class Dataset:
         """Start from the beginning, OrderUpdates included; ConfigError if the set does not name its orders."""
         if self._orders is None:
             raise ConfigError(
-                f"sim.queue {FIFO!r}: {self.name} is not recorded order by order; allowed with it: "
-                f"{', '.join(ESTIMATES)}"
+                f"sim.queue {FIFO!r}: {self.name} does not name each order; allowed with it: {', '.join(ESTIMATES)}"
             )
         self.tally = Tally()
         return order_by_order.updates(self._orders, self.instrument, self.tally)

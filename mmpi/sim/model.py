@@ -9,7 +9,7 @@ from typing import Final, Literal, TypeAlias
 import msgspec
 
 from mmpi.instrument import Money
-from mmpi.sim.queue_models import CONSERVATIVE, FITTED_POWER
+from mmpi.sim.queue_models import CONSERVATIVE, FIFO, FITTED_POWER
 from mmpi.structs import Config
 
 FEE_SCALE: Final = 10**8
@@ -50,9 +50,15 @@ class SimConfig(Config, frozen=True):
     funding_price: "FundingPrice" = "mark"
     """What turns a position into the notional that funding is paid on: Binance the mark, Hyperliquid its oracle."""
     queue: "Literal['conservative', 'proportional', 'power_law', 'fifo']" = CONSERVATIVE
-    """How the queue ahead of an order shrinks, see sim/queue_models.py; fifo needs order-by-order data."""
+    """How the queue ahead of an order shrinks, see sim/queue_models.py; fifo, the true one, needs data that names each
+    order, and stands for conservative elsewhere (`model_for`)."""
     queue_power: float = FITTED_POWER
     """The exponent of power_law."""
+
+
+def model_for(config: SimConfig, *, by_order: bool) -> SimConfig:
+    """Return the model in force for a market: where it does not name each order, conservative in place of fifo."""
+    return msgspec.structs.replace(config, queue=CONSERVATIVE) if config.queue == FIFO and not by_order else config
 
 
 def describe(config: SimConfig) -> dict[str, str | float]:
