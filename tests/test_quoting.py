@@ -1,6 +1,7 @@
 """The registry of strategies, and sizes cut to an instrument's lots."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -50,12 +51,11 @@ def test_a_reference_size_is_one_lot_at_least(wanted: str, cut: str) -> None:
     assert isinstance(config, ImproveConfig) and config.reference_size == cut
 
 
-def test_a_borrowed_size_runs_on_any_grid(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A size finer than the generated market's lots is cut, said, and quoted with."""
-    monkeypatch.setenv("MMPI_INSTRUMENTS__BTC__LAYERED__SIZE", "0.00405")
-    assert main(["backtest", "--instrument", "ETH", "--seconds", "30", "--json"]) == 0
+def test_a_borrowed_size_runs_on_any_grid(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """BTC's size, too fine for ETH's lots, is cut, said, and quoted with."""
+    config = tmp_path / "mmpi.toml"
+    config.write_text('[instruments.BTC.layered]\nsize = "0.00405"\n')
+    assert main(["backtest", "--config", str(config), "--instrument", "ETH", "--seconds", "30", "--json"]) == 0
     said = capsys.readouterr()
     assert json.loads(said.out)["orders"]["placed"] > 0
     assert "sizes are cut to ETH's lots of 0.0001" in said.err
