@@ -34,10 +34,10 @@ COMMANDS: Final = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Return the exit code: 0 fine, 2 bad usage or input, 3 refused for safety, 4 remote failure, 1 our bug."""
     args = _parser().parse_args(argv)
-    run: Callable[[argparse.Namespace], int] = importlib.import_module(
-        f"mmpi.commands.{COMMANDS[args.command][0]}"
-    ).run
     try:
+        run: Callable[[argparse.Namespace], int] = importlib.import_module(
+            f"mmpi.commands.{COMMANDS[args.command][0]}"
+        ).run
         return run(args)
     except MmpiError as error:
         prefix = f"mmpi {args.command}: "

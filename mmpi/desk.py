@@ -8,10 +8,10 @@ from typing import Final
 
 from mmpi.book import BookOutcome, BookState, OrderBook
 from mmpi.differ import Settled
-from mmpi.events import Bbo, BookDelta, BookSnapshot, ExecReport, ExecType, Funding, Mark, Trade
+from mmpi.events import Bbo, BookDelta, BookSnapshot, Funding, Mark, Trade
 from mmpi.instrument import BUY, SECOND, SELL, Instrument, Lots, Nanos, Side
 from mmpi.inventory import NORMAL
-from mmpi.orders import Order, OrderStore, OrdStatus, StoreState
+from mmpi.orders import OrderStore, OrdStatus, StoreState
 from mmpi.others import NOBODY, NONE, Own, others
 from mmpi.ports import FAILED_LEGS, NO_READINGS, OWN_ORDERS, MarketView, Quote, Tolerance
 from mmpi.position import Position
@@ -28,7 +28,7 @@ MAX_FUNDING_IDS: Final = 1024
 _USABLE: Final = frozenset({BookOutcome.OK, BookOutcome.LOCKED})
 EXACT: Final = Tolerance(0, 0.0, 0.0)
 _BID, _ASK = 1, 2
-_ANSWERS: Final = (ExecType.NEW, ExecType.REJECTED)
+_TAKEN: Final = (OrdStatus.NEW, OrdStatus.PARTIALLY_FILLED)
 _APPLIED: Final = _USABLE | {BookOutcome.CROSSED, BookOutcome.ONE_SIDED}
 
 
@@ -135,24 +135,20 @@ class Desk:
         self.position.fund(event.amount)
         return True
 
-    def answered(self, side: Side, refused: bool, now: Nanos) -> bool:
+    def answered(self, side: Side, status: OrdStatus, now: Nanos) -> bool:
         """Return True if the quoter must be asked at once: a leg of its pair is gone.
 
-        Note whether the last order of a side was refused, by the venue or by risk, or taken.
+        Note whether the last order of a side was refused, by the venue or by risk, or taken: `status` says. (Both are
+        the order's own: a venue's answer need not name the side.)
         """
         which = _BID if side == BUY else _ASK
-        if not refused:
-            self._failed &= ~which
+        if status is not OrdStatus.REJECTED:
+            if status in _TAKEN:
+                self._failed &= ~which
             return False
         self._failed |= which
         self.retry_at = now + max(self.quoter.refresh, self.quoter.interval)
         return self._pairs and not self.orders.open_size(side)
-
-    def told(self, order: Order, report: ExecReport) -> bool:
-        """Return True if the quoter must be asked at once; take an answer to an order (whose side it need not name)."""
-        if report.exec_type not in _ANSWERS:
-            return False
-        return self.answered(order.side, order.status is OrdStatus.REJECTED, report.recv_ts)
 
     def wanted(self, now: Nanos, gate: RiskGate, blocked: str) -> Quote:
         """Return the ladder wanted now; empty, with the reason, when `blocked` or without a valid price."""

@@ -235,7 +235,7 @@ class Engine:
             if self._touches_limit(desk):
                 actions = self._breached(report.recv_ts)
         elif order is not None:
-            failed = desk.told(order, report)
+            failed = desk.answered(order.side, order.status, report.recv_ts)
         ended = len(desk.orders.live) < live
         waited = desk.deferred and ended and report.exec_type is not ExecType.REJECTED
         if desk.reason or self.blocked or waited or failed:

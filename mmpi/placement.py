@@ -10,7 +10,7 @@ from mmpi.actions import Action, Approved, CancelOrder, NewOrder, QueryOrder
 from mmpi.desk import EXACT, Desk
 from mmpi.differ import diff
 from mmpi.instrument import Nanos, Side
-from mmpi.orders import Order
+from mmpi.orders import Order, OrdStatus
 from mmpi.ports import QuoteLevel
 from mmpi.risk import Exposure, RiskGate, at_stake
 
@@ -49,7 +49,7 @@ class Placement:
                 if approved is not None:
                     actions.append(approved)
                     exposure = exposure.with_order(side, target.size)
-                elif desk.answered(side, True, now):
+                elif desk.answered(side, OrdStatus.REJECTED, now):
                     # A leg of a pair: what becomes of the other is the quoter's to say, and now.
                     return [*actions, *self.service(desk, others, blocked, now)]
                 elif desk.orders.leaving():

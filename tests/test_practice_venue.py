@@ -26,6 +26,7 @@ from practice_builders import (
     venue,
 )
 
+from mmpi.events import Mark
 from mmpi.practice.hyperliquid import info
 from mmpi.practice.hyperliquid.messages import UnprocessableError
 from mmpi.practice.hyperliquid.signatures import address_of
@@ -283,6 +284,21 @@ def test_a_maker_is_filled_by_the_market(tmp_path: Path) -> None:
     assert ask(built, "userFillsByTime", startTime=0) == fills, "oldest first"
     assert ask(built, "userFillsByTime", startTime=0, endTime=NOW_MS - 1) == []
     assert ask(built, "orderStatus", oid=oid)["order"]["status"] == "filled"
+
+
+def test_the_mark_is_streamed_as_the_session_reads_it(tmp_path: Path) -> None:
+    """activeAssetCtx: nothing before the first mark, then each one, and the last one to who subscribes later."""
+    hub, ear = Hub(), Ear()
+    built = venue(tmp_path, hub)
+    assert info.snapshot(built, ("activeAssetCtx", "BTC"), NOW) is None
+    hub.add(("activeAssetCtx", "BTC"), ear)
+    built.on_market(Mark(NOW, "BTC", NOW, 1_000_005.25, 1_000_010.0, 0.0000125, NOW))
+    (told,) = ear.on("activeAssetCtx")
+    assert told["coin"] == "BTC"
+    assert {key: told["ctx"][key] for key in ("markPx", "oraclePx", "funding", "midPx")} == {
+        "markPx": "100000.525", "oraclePx": "100001.0", "funding": "0.0000125", "midPx": "100000.5",
+    }  # fmt: skip
+    assert info.snapshot(built, ("activeAssetCtx", "BTC"), NOW) == told
 
 
 def test_positions_and_margin(tmp_path: Path) -> None:

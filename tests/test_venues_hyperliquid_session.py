@@ -22,8 +22,8 @@ from mmpi.actions import (
     TimeInForce,
 )
 from mmpi.errors import LocalError
-from mmpi.events import BookSnapshot, Event, ExecReport, ExecType, OpenOrder, Reconciled, Trade
-from mmpi.instrument import BUY, SELL
+from mmpi.events import BookSnapshot, Event, ExecReport, ExecType, Mark, OpenOrder, Reconciled, Trade
+from mmpi.instrument import BUY, SECOND, SELL
 from mmpi.venues.hyperliquid import fills, names
 from mmpi.venues.hyperliquid import session as session_module
 from mmpi.venues.hyperliquid.messages import CHANNELS, Message, instrument_from_meta
@@ -132,14 +132,16 @@ def recorded() -> Iterator[tuple[int, bytes]]:
 
 
 def test_subscribes_to_market_data_and_private_streams() -> None:
-    """With a key, two channels for each coin and two for the account."""
+    """With a key, three channels for each coin and two for the account."""
     subscriptions = [json.loads(frame) for frame in new_session().connected(NOW)]
     assert {frame["method"] for frame in subscriptions} == {"subscribe"}
     assert [frame["subscription"] for frame in subscriptions] == [
         {"type": "l2Book", "coin": "BTC"},
         {"type": "trades", "coin": "BTC"},
+        {"type": "activeAssetCtx", "coin": "BTC"},
         {"type": "l2Book", "coin": "ETH"},
         {"type": "trades", "coin": "ETH"},
+        {"type": "activeAssetCtx", "coin": "ETH"},
         {"type": "orderUpdates", "user": ACCOUNT},
         {"type": "userFills", "user": ACCOUNT},
     ]
@@ -151,6 +153,43 @@ def test_paper_reads_market_data_only() -> None:
     assert not any(b"user" in frame for frame in session.connected(NOW))
     with pytest.raises(LocalError, match="market data only"):
         session.send([Approved(NOW, place(1))], NOW)
+
+
+def context(coin: str = "BTC", **ctx: object) -> bytes:
+    """Return a frame of activeAssetCtx as documented ("Subscriptions", WsActiveAssetCtx): decimals as text."""
+    data = {"coin": coin, "ctx": {"openInterest": "688.11", "midPx": None, **ctx}}
+    return json.dumps({"channel": "activeAssetCtx", "data": data}).encode()
+
+
+def test_the_venues_mark_oracle_and_funding() -> None:
+    """Prices become float ticks between the ticks, too; the rate is due at the next full hour."""
+    session = new_session()
+    now = 1_700_000_000 * SECOND  # 22:13:20
+    frame = context(markPx="14.3161", oraclePx="14.32", funding="0.0000125")
+    (mark,) = session.receive(frame, now)
+    ticks = instrument_from_meta("BTC", 5).ticks_per_quote
+    assert isinstance(mark, Mark)
+    assert (mark.recv_ts, mark.instrument, mark.exch_ts, mark.rate) == (now, "BTC", 0, 0.0000125)
+    assert (mark.mark, mark.index) == (pytest.approx(14.3161 * ticks), pytest.approx(14.32 * ticks))
+    assert mark.next_ts == now + 2800 * SECOND
+
+
+@pytest.mark.parametrize("price", ["0.0", "-1.0", "1e300", "nan", "inf"])
+def test_a_mark_that_is_no_price_is_unavailable(price: str) -> None:
+    """UNAVAILABLE, not a number to quote around; the same where it is left out. Other coins are not ours."""
+    session = new_session()
+    silent = Mark(NOW, "BTC", 0, 0.0)
+    assert session.receive(context(markPx=price, oraclePx=price), NOW) in ([silent], [])
+    assert session.receive(context(), NOW) == [silent]
+    assert (session.receive(context("DOGE", markPx="1.0"), NOW), session.ignored) == ([], 1)
+
+
+@pytest.mark.parametrize("rate", ["1.0", "-7", "1e300"])
+def test_a_rate_that_is_none_is_not_due(rate: str) -> None:
+    """A funding payment of the whole notional is a broken message, not a payment."""
+    (mark,) = new_session().receive(context(markPx="100.0", funding=rate), NOW)
+    assert isinstance(mark, Mark)
+    assert (mark.mark > 0, mark.rate, mark.next_ts) == (True, 0.0, 0)
 
 
 def test_recorded_books_are_read_exactly() -> None:

@@ -56,7 +56,7 @@ def test_a_depth_is_hit_once_between_two_instants() -> None:
 
 
 def test_instants_are_regular_and_the_mid_is_that_of_before() -> None:
-    """A book after the instant does not move the orders; one before it does, though its own event came later than them."""
+    """A book after the instant does not move the orders; one before it does."""
     early = [book(0), book(900 * MS, MID - 11, MID - 9), sell(1500, 12), book(2000 * MS)]
     assert counted(early)[0][0] == [1, 1, 1, 0, 0]
     late = [book(0), book(1100 * MS, MID - 11, MID - 9), sell(1500, 12), book(2000 * MS)]
@@ -74,7 +74,8 @@ def test_quiet_seconds_are_waited_too() -> None:
 def test_after_a_hole_waiting_starts_anew() -> None:
     """What happened while no book came for a minute was not seen; it counts until the last thing heard."""
     after = HOLE // MS + 800
-    hits, seconds, _ = counted([book(0), book(700 * MS), sell(after, 3), book((after + 100) * MS), sell(after + 300, 1)])
+    events = [book(0), book(700 * MS), sell(after, 3), book((after + 100) * MS), sell(after + 300, 1)]
+    hits, seconds, _ = counted(events)
     assert hits[0] == [1, 1, 0, 0, 0]
     assert seconds[0] == pytest.approx([0.9] * 5)
 
@@ -109,7 +110,7 @@ def test_a_trade_from_before_the_book_of_the_mid_fills_nothing() -> None:
 def test_other_instruments_are_not_heard() -> None:
     """Neither their books nor their trades."""
     other = Trade(300 * MS, "ZZ", 0, 1, SELL, MID - 3, 1)
-    assert counted([book(0), other, book(1000 * MS)]) [0][0] == [0] * 5  # fmt: skip
+    assert counted([book(0), other, book(1000 * MS)])[0][0] == [0] * 5
 
 
 def test_depth_is_in_half_ticks_and_signed() -> None:

@@ -7,9 +7,18 @@ from collections.abc import Mapping
 
 import msgspec
 
-from mmpi.events import BookSnapshot, MarketEvent, Trade
+from mmpi.events import BookSnapshot, Mark, MarketEvent, Trade
 from mmpi.instrument import Instrument, Money, Nanos
-from mmpi.practice.hyperliquid.messages import NOBODY, Json, average_price, l2_book, level, millis, public_trade
+from mmpi.practice.hyperliquid.messages import (
+    NOBODY,
+    Json,
+    asset_context,
+    average_price,
+    l2_book,
+    level,
+    millis,
+    public_trade,
+)
 from mmpi.practice.hyperliquid.streams import Hub
 from mmpi.sim.exchange import Matching
 
@@ -26,6 +35,7 @@ class Feed:
         self._next_tid = first_tid
         self._lot_values: dict[Instrument, Money] = {}
         self._bbo: dict[str, list[Json | None]] = {}
+        self._marks: dict[str, Mark] = {}
 
     def on_market(self, event: MarketEvent) -> None:
         """Stream an event that the matching has already seen."""
@@ -33,6 +43,10 @@ class Feed:
             self.trade(event, PUBLIC_USERS)
         elif isinstance(event, BookSnapshot):
             self._books(self.instruments[event.instrument], event.recv_ts)
+        elif isinstance(event, Mark):
+            self._marks[event.instrument] = event
+            if self._hub.wanted(("activeAssetCtx", event.instrument)):
+                self._hub.publish(("activeAssetCtx", event.instrument), self.context(event.instrument))
 
     def trade(self, trade: Trade, users: tuple[str, str]) -> None:
         """Stream a trade under a trade id of our own: the generated ones repeat from coin to coin."""
@@ -46,6 +60,11 @@ class Feed:
         """Return the data of `l2Book`."""
         bids, asks = self._matching.book(instrument.name)
         return l2_book(instrument, bids, asks, now)
+
+    def context(self, name: str) -> Json | None:
+        """Return the data of `activeAssetCtx`, None while the generated market has told no mark."""
+        mark = self._marks.get(name)
+        return asset_context(self.instruments[name], mark, self.mids().get(name)) if mark is not None else None
 
     def best(self, instrument: Instrument) -> str:
         """Return the best prices as the venue's errors name them: bid@ask."""

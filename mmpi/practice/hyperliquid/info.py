@@ -48,6 +48,8 @@ def snapshot(venue: Venue, topic: Topic, now: Nanos) -> object | None:
     instrument = _instrument(venue, name) if kind in BY_COIN else None
     if kind == "l2Book" and instrument is not None:
         return venue.feed.l2_book(instrument, now)
+    if kind == "activeAssetCtx" and instrument is not None:
+        return venue.feed.context(instrument.name)
     if kind == "userFills":
         return {"isSnapshot": True, "user": name, "fills": _recent_fills(venue.account(name))}
     return None

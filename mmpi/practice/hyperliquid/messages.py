@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final, Literal, TypeAlias, TypeVar
 
 import msgspec
 
-from mmpi.events import Level, Trade
+from mmpi.events import Level, Mark, Trade
 from mmpi.instrument import BUY, MILLISECOND, Instrument, Lots, Money, Nanos, Side, Ticks, money_text
 
 Json: TypeAlias = dict[str, Any]
@@ -18,6 +18,8 @@ T = TypeVar("T")
 
 AVERAGE_DIGITS: Final = 8
 """Decimals of an average price or a ratio, as in recorded answers."""
+RATE_DIGITS: Final = 10
+"""Decimals of a funding rate, as in recorded ones (0.0000125)."""
 NO_HASH: Final = "0x" + "0" * 64
 """A practice trade is in no block, so its transaction hash is zero."""
 NOBODY: Final = "0x" + "0" * 40
@@ -263,6 +265,22 @@ def l2_book(instrument: Instrument, bids: Iterable[Level], asks: Iterable[Level]
     """Return the data of `l2Book`: a whole book."""
     levels = [[level(instrument, at) for at in side] for side in (bids, asks)]
     return {"coin": instrument.name, "time": millis(now), "levels": levels}
+
+
+def asset_context(instrument: Instrument, mark: Mark, mid: str | None) -> Json:
+    """Return the data of `activeAssetCtx`; nobody's volume and open interest are counted here."""
+    tick = Decimal(instrument.tick_size)
+    mark_price, oracle_price = (rounded(Decimal(ticks) * tick) for ticks in (mark.mark, mark.index))
+    context = {
+        "dayNtlVlm": "0.0",
+        "prevDayPx": oracle_price,
+        "markPx": mark_price,
+        "midPx": mid,
+        "funding": decimal(f"{mark.rate:.{RATE_DIGITS}f}".rstrip("0").rstrip(".")),
+        "openInterest": "0.0",
+        "oraclePx": oracle_price,
+    }
+    return {"coin": instrument.name, "ctx": context}
 
 
 def public_trade(instrument: Instrument, trade: Trade, users: tuple[str, str]) -> Json:

@@ -23,7 +23,7 @@ from mmpi.practice.hyperliquid.messages import (
 GREETING: Final = b"Websocket connection established."
 MAX_SUBSCRIPTIONS: Final = 1000
 """Per IP at the venue (Hyperliquid "Rate limits and user limits"); here per connection."""
-BY_COIN: Final = frozenset({"l2Book", "trades", "bbo"})
+BY_COIN: Final = frozenset({"l2Book", "trades", "bbo", "activeAssetCtx"})
 BY_USER: Final = frozenset({"orderUpdates", "userFills", "userEvents"})
 CHANNELS: Final[Mapping[str, str]] = {"userEvents": "user"}
 """Where a subscription's messages do not arrive on the channel of its own name."""

@@ -11,12 +11,16 @@ from typing import Final, Literal, TypeAlias
 
 import msgspec
 
-from mmpi.events import BookSnapshot, Level, Trade
-from mmpi.instrument import BUY, MILLISECOND, SELL, Instrument, Nanos, Side, make_instrument
+from mmpi.events import BookSnapshot, Level, Mark, Trade
+from mmpi.instrument import BUY, MILLISECOND, SECOND, SELL, Instrument, Nanos, Side, make_instrument
 
 SIGNIFICANT_FIGURES: Final = 5
 PERP_DECIMALS: Final = 6
 """A perpetual's price has at most 6 - szDecimals decimals ("Tick and lot size", read 2026-11-21)."""
+MAX_TICKS: Final = float(2**53)
+"""From here on a double no longer holds every integer."""
+FUNDING_EVERY: Final[Nanos] = 3600 * SECOND
+"""Funding is paid every hour, on the hour ("Funding")."""
 MIN_NOTIONAL: Final = "10"
 """In USDC ("Error responses": Order must have minimum value of $10)."""
 
@@ -132,6 +136,12 @@ class TradesMessage(msgspec.Struct, tag="trades", tag_field="channel", gc=False)
     data: list[WireTrade]
 
 
+class AssetCtxMessage(msgspec.Struct, tag="activeAssetCtx", tag_field="channel", gc=False):
+    """Frame of the activeAssetCtx channel."""
+
+    data: WireAssetCtx
+
+
 class OrderUpdatesMessage(msgspec.Struct, tag="orderUpdates", tag_field="channel", gc=False):
     """Frame of the orderUpdates channel."""
 
@@ -167,6 +177,7 @@ class SubscriptionMessage(msgspec.Struct, tag="subscriptionResponse", tag_field=
 Message: TypeAlias = (
     BookMessage
     | TradesMessage
+    | AssetCtxMessage
     | OrderUpdatesMessage
     | UserFillsMessage
     | PostMessage
@@ -175,7 +186,7 @@ Message: TypeAlias = (
     | SubscriptionMessage
 )
 CHANNELS: Final = frozenset(
-    {"l2Book", "trades", "orderUpdates", "userFills", "post", "error", "pong", "subscriptionResponse"}
+    {"l2Book", "trades", "activeAssetCtx", "orderUpdates", "userFills", "post", "error", "pong", "subscriptionResponse"}
 )
 GREETING: Final = "Websocket connection established."
 """The first frame of a connection is this line, which is not JSON."""
@@ -230,6 +241,20 @@ def public_trade(trade: WireTrade, instrument: Instrument, recv_ts: Nanos) -> Tr
     return Trade(recv_ts, instrument.name, exch_ts, trade.tid, side_of(trade.side), price, size)
 
 
+def venue_mark(context: WireAssetCtx, instrument: Instrument, recv_ts: Nanos) -> Mark:
+    """Return the venue's own prices and the funding due at the next full hour; what is no price or rate is not told."""
+    ctx = context.ctx
+    rate = ctx.funding
+    if rate is None or not -1.0 < rate < 1.0:
+        rate, due = 0.0, 0
+    else:
+        due = recv_ts - recv_ts % FUNDING_EVERY + FUNDING_EVERY
+    return Mark(
+        recv_ts, instrument.name, 0, _float_ticks(ctx.mark_px, instrument), _float_ticks(ctx.oracle_px, instrument),
+        rate, due,
+    )  # fmt: skip
+
+
 def instrument_from_meta(name: str, sz_decimals: int) -> Instrument:
     """Return the instrument of a perpetual from its line in meta."""
     return make_instrument(
@@ -240,6 +265,11 @@ def instrument_from_meta(name: str, sz_decimals: int) -> Instrument:
         min_notional=MIN_NOTIONAL,
         quote="USDC",
     )
+
+
+def _float_ticks(price: float, instrument: Instrument) -> float:
+    ticks = price * instrument.ticks_per_quote
+    return ticks if 0.0 < ticks < MAX_TICKS else 0.0
 
 
 def _levels(levels: list[WireLevel], instrument: Instrument) -> tuple[Level, ...]:

@@ -19,6 +19,7 @@ from mmpi.venues.hyperliquid import requests
 from mmpi.venues.hyperliquid.answers import FillsInfo, OpenOrdersInfo, OrderStatusInfo, StateInfo
 from mmpi.venues.hyperliquid.fills import FillLedger
 from mmpi.venues.hyperliquid.messages import (
+    AssetCtxMessage,
     BookMessage,
     ErrorMessage,
     Message,
@@ -30,12 +31,14 @@ from mmpi.venues.hyperliquid.messages import (
     TradesMessage,
     UserFills,
     UserFillsMessage,
+    WireAssetCtx,
     WireBook,
     WireTrade,
     book_snapshot,
     is_of_no_interest,
     public_trade,
     read,
+    venue_mark,
 )
 from mmpi.venues.hyperliquid.names import OrderNames
 from mmpi.venues.hyperliquid.reconcile import Reconciliation
@@ -102,7 +105,9 @@ class HyperliquidSession:
     def connected(self, now: Nanos) -> list[bytes]:  # noqa: ARG002 (the port's signature)
         """Return the subscriptions."""
         frames = [
-            requests.subscribe(channel, coin=coin) for coin in self._instruments for channel in ("l2Book", "trades")
+            requests.subscribe(channel, coin=coin)
+            for coin in self._instruments
+            for channel in ("l2Book", "trades", "activeAssetCtx")
         ]
         if self._signer is not None:
             frames += [requests.subscribe(channel, user=self._account) for channel in ("orderUpdates", "userFills")]
@@ -169,6 +174,8 @@ class HyperliquidSession:
         match message:
             case TradesMessage():
                 return self._trades(message.data, recv_ts)
+            case AssetCtxMessage():
+                return self._context(message.data, recv_ts)
             case OrderUpdatesMessage():
                 return [report for update in message.data if (report := self._updated(update, recv_ts)) is not None]
             case UserFillsMessage():
@@ -189,6 +196,13 @@ class HyperliquidSession:
             else:
                 events.append(public_trade(trade, self._instruments[trade.coin], recv_ts))
         return events
+
+    def _context(self, context: WireAssetCtx, recv_ts: Nanos) -> list[Event]:
+        instrument = self._instruments.get(context.coin)
+        if instrument is None:
+            self._ignored += 1
+            return []
+        return [venue_mark(context, instrument, recv_ts)]
 
     def _updated(self, update: OrderUpdate, recv_ts: Nanos) -> ExecReport | None:
         cloid = update.order.cloid
