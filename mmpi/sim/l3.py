@@ -33,7 +33,7 @@ class OrderUpdate(Leaf, frozen=True):
     instrument: str
     exch_ts: Nanos
     order_id: int
-    side: Side
+    side: "Side"
     price: Ticks
     size: Lots
     action: int
