@@ -10,6 +10,8 @@ from typing import Any
 import msgspec
 import pytest
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("numpy", reason="the research extra (numpy) is not installed")
 pytest.importorskip("pyarrow", reason="the research extra (pyarrow) is not installed")
 

@@ -565,7 +565,7 @@ def test_a_written_reason_lifts_the_loss_bound_and_is_noted(file: Path) -> None:
 def test_a_queue_model_that_wants_special_data_is_noted(file: Path) -> None:
     """fifo cannot be refused here, where the data is not known; check says what it is good for."""
     assert read(file, '[sim]\nqueue = "fifo"\n').notes == [
-        'sim.queue: "fifo" is for backtests of data that names each order; everywhere else "conservative" stands in for it'
+        'sim.queue: "fifo" is for data that names each order; everywhere else "conservative" stands in for it'
     ]
 
 

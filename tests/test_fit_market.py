@@ -17,6 +17,8 @@ from mmpi.research.fit_market import fit, hawkes, hill, profile, run, trend
 from mmpi.sim.market import GENERATED, SCENARIOS, Market
 from mmpi.sim.market_fit import FITTED, FittedMarket
 
+pytestmark = pytest.mark.slow
+
 START: Nanos = 1_700_000_000 * SECOND
 BTC = GENERATED["BTC"]
 

@@ -51,6 +51,7 @@ def test_markouts_of_the_story() -> None:
     assert (markouts[60, "sell"].fills, markouts[60, "sell"].missing) == (2, 0)
 
 
+@pytest.mark.slow
 def test_steps_add_up_to_the_whole() -> None:
     """The intervals' profits are the total, the last shorter one included; only whole ones make a return."""
     recorder = random_walk(1_000)
@@ -70,6 +71,7 @@ def test_a_minute_that_the_end_cut_short_is_no_return() -> None:
         assert metrics.sharpe.returns == returns
 
 
+@pytest.mark.slow
 def test_sharpe_is_of_minutes_over_capital() -> None:
     """In a minute's first second +3, -1 the next minute, and so on: mean 1 of 1000, deviation 2, a minute apart."""
     story, mid = Story().mid(0, 1000).fill(0.5, BUY, 1, 1000, 0), 1000
@@ -85,6 +87,7 @@ def test_sharpe_is_of_minutes_over_capital() -> None:
     assert metrics.sharpe.note == "not meaningful: the run is shorter than a day (0.7 h)"
 
 
+@pytest.mark.slow
 def test_a_mirrored_market_gives_the_same_ratios() -> None:
     """Prices upside down and sides swapped: the same profit to the last digit, the same ratios."""
     (plain, _), (mirrored, _) = measure(random_walk(1_900)), measure(random_walk(1_900, mirrored=True))

@@ -5,6 +5,8 @@ import re
 import pytest
 from report_builders import Story, five_fills
 
+pytestmark = pytest.mark.slow
+
 np = pytest.importorskip("numpy", reason="the research extra (numpy) is not installed")
 pytest.importorskip("matplotlib", reason="the research extra (matplotlib) is not installed")
 

@@ -20,6 +20,8 @@ from mmpi.instrument import SECOND, Nanos
 from mmpi.sim.market import GENERATED, SCENARIOS, Market, MarketConfig, scenario
 from mmpi.sim.tape import Tape
 
+pytestmark = pytest.mark.slow
+
 Events: TypeAlias = list[BookSnapshot | Trade | Mark]
 START: Nanos = 1_700_000_000 * SECOND
 QUIET = MarketConfig(volatility_bps=0.0, jump_every_s=0.0, stall_every_s=0.0)

@@ -178,7 +178,7 @@ class Sim(Section):
     queue: Literal["conservative", "proportional", "power_law", "fifo"] = choice(
         _SIM.queue,
         "Who leaves the queue ahead of an order. conservative: those behind it first. proportional: all alike. "
-        "power_law: in between, see queue_power. fifo: as recorded, where the data names each order, else conservative.",
+        "power_law: in between, see queue_power. fifo: as recorded, where data names each order, else conservative.",
     )
     queue_power: float = number(
         _SIM.queue_power, "Of power_law: 1 is proportional; above 1 the longer part loses more.", gt=0, le=MOST_POWER

@@ -64,7 +64,7 @@ def notes(settings: Settings, override_reason: str) -> Iterator[str]:
         for problem in _losses(settings):
             yield f"{problem.keys[0]}: more than 10% of risk.capital; reason given: {override_reason}"
     if settings.sim.queue == FIFO:
-        yield 'sim.queue: "fifo" is for backtests of data that names each order; everywhere else "conservative" stands in for it'
+        yield 'sim.queue: "fifo" is for data that names each order; everywhere else "conservative" stands in for it'
     for instrument in settings.instruments:
         for note in ladders.notes(instrument.quoter, settings.risk, _smallest(instrument, settings)):
             yield f"{ladders.table_of(instrument)}{note}"
