@@ -4,7 +4,7 @@ from typing import Any, Final
 
 import msgspec
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from mmpi.instrument import Instrument, make_instrument
@@ -154,7 +154,12 @@ def test_every_registered_strategy_has_settings_here() -> None:
     assert set(CONFIGS) == set(QUOTERS)
 
 
+few = settings(max_examples=40)
+"""Twenty tests of it: the suite is to stay quick."""
+
+
 @pytest.mark.parametrize("strategy", QUOTERS)
+@few
 @given(data=st.data(), view=markets())
 def test_a_mirrored_market_has_the_mirrored_ladder(strategy: type, data: st.DataObject, view: MarketView) -> None:
     """Reflected about the mid, bids become asks: the same levels and sizes, prices reflected, the same reason."""
@@ -169,6 +174,7 @@ def test_a_mirrored_market_has_the_mirrored_ladder(strategy: type, data: st.Data
 
 
 @pytest.mark.parametrize("strategy", QUOTERS)
+@few
 @given(data=st.data(), view=markets(), more=st.one_of(st.integers(1, 10), st.integers(1, 12_000)))
 def test_more_inventory_never_makes_the_same_side_more_aggressive(
     strategy: type, data: st.DataObject, view: MarketView, more: int
@@ -181,6 +187,7 @@ def test_more_inventory_never_makes_the_same_side_more_aggressive(
 
 
 @pytest.mark.parametrize("strategy", QUOTERS)
+@few
 @given(data=st.data(), view=markets(), factor=st.floats(1.0, 20.0))
 def test_a_higher_volatility_never_narrows_the_ladder(
     strategy: type, data: st.DataObject, view: MarketView, factor: float
@@ -198,6 +205,7 @@ def test_a_higher_volatility_never_narrows_the_ladder(
 
 
 @pytest.mark.parametrize("strategy", QUOTERS)
+@few
 @given(data=st.data(), view=markets(), scale=st.sampled_from(["0.0001", "0.1", "10", "100"]))
 def test_scaling_tick_and_price_changes_nothing_in_ticks(
     strategy: type, data: st.DataObject, view: MarketView, scale: str
@@ -208,6 +216,7 @@ def test_scaling_tick_and_price_changes_nothing_in_ticks(
 
 
 @pytest.mark.parametrize("strategy", QUOTERS)
+@few
 @given(data=st.data(), views=st.lists(markets(), min_size=2, max_size=5))
 def test_the_same_view_makes_the_same_ladder(strategy: type, data: st.DataObject, views: list[MarketView]) -> None:
     """Whatever a quoter was asked before, and twice the same: as a new one answers."""
