@@ -61,6 +61,24 @@ def test_volatility_equals_the_direct_sum(walk: list[tuple[int, float]], tau_s: 
         assert signal.value == pytest.approx(direct(observations[:count], tau_s), rel=1e-9, abs=1e-9)
 
 
+@pytest.mark.parametrize("tau_s", [1.0, 60.0])
+def test_volatility_equals_the_direct_sums_over_many_events(tau_s: float) -> None:
+    """After each of a hundred of 10^5 irregular random events, the O(1) steps have come to the direct sum to 1e-9."""
+    np = pytest.importorskip("numpy", reason="the research extra (numpy) is not installed")
+    chance = random.Random(11)
+    pauses = [chance.choice((1_000, 10**6, 10**8, 5 * 10**9)) * chance.random() + 1 for _ in range(100_000)]
+    ts = np.cumsum(np.array([int(pause) for pause in pauses], dtype=np.int64)) + 1_700_000_000 * SECOND
+    x = 100_000.0 + np.cumsum([chance.choice((-3.5, -0.5, 0.0, 0.0, 0.5, 4.0)) for _ in pauses])
+    dt = np.diff(ts) / SECOND
+    rates, weights = np.diff(x) ** 2 / dt, -tau_s * np.expm1(-dt / tau_s)
+    signal, looked = EwmaVolatility(tau_s), set(chance.sample(range(1, 100_000), 99)) | {99_999}
+    for i, (at, price) in enumerate(zip(ts.tolist(), x.tolist(), strict=True)):
+        signal.update(at, price)
+        if i in looked:
+            decayed = weights[:i] * np.exp((ts[1 : i + 1] - at) / SECOND / tau_s)
+            assert signal.value == pytest.approx(math.sqrt((decayed * rates[:i]).sum() / decayed.sum()), rel=1e-9)
+
+
 def test_volatility_is_unbiased_from_the_first_interval() -> None:
     """One move of 6 ticks in 4 seconds is 3 ticks per sqrt(second), whatever tau is."""
     assert volatility([(0, 10.0), (4 * SECOND, 16.0)], tau_s=0.1) == pytest.approx(3.0)
