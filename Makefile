@@ -42,8 +42,8 @@ unit: setup ## the unit suite, on two cores
 slow: setup ## the process-level suites, one after the other
 	$(BIN)/pytest -m slow
 
-bench: setup ## measure speed and memory
-	$(BIN)/python bench/run.py $(ARGS)
+bench: setup ## measure speed and memory; the table is written to bench/table.txt, too
+	$(BIN)/python bench/run.py --out bench/table.txt $(ARGS)
 
 lock: setup ## write requirements/*.txt anew; newer versions: make lock ARGS=--upgrade
 	@VENV="$(VENV)" scripts/lock $(ARGS)

@@ -1,7 +1,7 @@
 """make bench: measure speed and memory. Prints a table, or with --json one object on one line.
 
 Every figure of speed is taken beside a json + Decimal quoter on the same books in the same process; quote the ratios.
-It takes less than a minute on the machine that docs/speed.md names.
+It takes about a minute on the machine that docs/speed.md names.
 """
 
 import argparse
@@ -34,9 +34,14 @@ def main() -> int:
     """Return 0 once everything is measured and printed."""
     parser = argparse.ArgumentParser(prog="bench/run.py", description=__doc__)
     parser.add_argument("--json", action="store_true", help="one JSON object on one line of stdout")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="write the table into this file, too")
     args = parser.parse_args()
     result = {**_speed(), "recorded_sets": _recorded_sets(), **_daemons()}
-    print(json.dumps(result) if args.json else _table(result))
+    table = _table(result)
+    print(json.dumps(result) if args.json else table)
+    if args.out is not None:
+        args.out.write_text(table + "\n", encoding="utf-8")
+        _say(f"written: {args.out}")
     return 0
 
 

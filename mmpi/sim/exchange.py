@@ -89,7 +89,7 @@ class Matching:
         self._next_order += 1
         resting.post_only = order.time_in_force is TimeInForce.POST_ONLY
         self._live[resting.order_id] = self._by_cl_ord_id[owner, order.cl_ord_id] = resting
-        market.side(order.side).join(resting)
+        market.side(order.side).join(resting, market.exch_ts)
         self._reports.append(_report(now, order, resting.order_id, ExecType.NEW, order.size))
         self._take(market, resting, now)
         if order.time_in_force is TimeInForce.IOC and resting.done is None:
@@ -207,7 +207,7 @@ class Matching:
             side.leave(order)
         order.price, order.size, order.left = price, size, size - filled
         if moved:
-            side.join(order)
+            side.join(order, market.exch_ts)
         self._reports.append(_report_on(order, ExecType.NEW, order.size, now))
         if moved:
             self._take(market, order, now)
@@ -219,9 +219,11 @@ class Matching:
             better = side.side * (order.price - trade.price)
             if better < 0 or volume <= 0:
                 return
+            if 0 < trade.exch_ts <= order.since_exch_ts:
+                continue
             if better > 0:
                 order.ahead = 0
-            elif order.ahead < 0:
+            elif order.ahead < 0 or 0 < trade.exch_ts <= order.seen_exch_ts:
                 continue
             reaching = side.pass_by(order, volume, trade) if better == 0 else volume
             volume -= self._fill(order, reaching, order.price, True, trade.recv_ts)

@@ -28,7 +28,8 @@ class RestingOrder:
 
     __slots__ = (
         "ahead", "cl_ord_id", "done", "gone", "instrument", "left", "lost", "lost_exch_ts", "lost_recv_ts", "order_id",
-        "owed", "owner", "post_only", "price", "rank", "reduce_only", "shown", "side", "size", "traded_ts",
+        "owed", "owner", "post_only", "price", "rank", "reduce_only", "seen_exch_ts", "shown", "side", "since_exch_ts",
+        "size", "traded_ts",
     )  # fmt: skip
 
     def __init__(
@@ -60,6 +61,10 @@ class RestingOrder:
         """FIFO: place in the order of arrival among recorded orders."""
         self.owed: Lots = 0
         """FIFO: what our own earlier orders took from recorded ones ahead of us, which are therefore still there."""
+        self.since_exch_ts: Nanos = 0
+        """The exchange's time of the book that the order joined: trades up to then were before it, told later or not."""
+        self.seen_exch_ts: Nanos = 0
+        """The same of the book that `ahead` was read from first: trades up to then are out of it already."""
 
 
 class BookSide:
@@ -74,7 +79,7 @@ class BookSide:
         self.orders: list[RestingOrder] = []
         """Best price first, earlier before later at one price."""
         self._used: dict[Ticks, tuple[Lots, Lots]] = {}
-        """Price -> (what we took, the size displayed then): remembered until the displayed size changes."""
+        """Price -> (what we took, the size displayed now): remembered until nothing is shown there any more."""
         self.arrivals = 0
         """Recorded orders that have joined either side so far, where the data names them."""
         self._power = power
@@ -124,8 +129,9 @@ class BookSide:
         """Remember that we took `size` from a displayed level."""
         self._used[level[0]] = (level[1] - self.available(level) + size, level[1])
 
-    def join(self, order: RestingOrder) -> None:
-        """Put an order at the back of the queue at its price."""
+    def join(self, order: RestingOrder, exch_ts: Nanos = 0) -> None:
+        """Put an order at the back of the queue at its price, in a book of `exch_ts`."""
+        order.since_exch_ts = order.seen_exch_ts = exch_ts
         order.ahead = self.displayed(order.price)
         order.shown = max(0, order.ahead)
         order.traded_ts = order.lost = order.gone = order.owed = 0
@@ -164,7 +170,7 @@ class BookSide:
     def _settle(self, exch_ts: Nanos, recv_ts: Nanos) -> None:
         """Bring queues and memory in line with new levels."""
         if self._used:
-            self._used = {p: used for p, used in self._used.items() if self.displayed(p) == used[1]}
+            self._used = self._remembered()
         if not self.orders or self._exact:
             return
         levels, side, i, count, power = self.levels, self.side, 0, len(self.levels), self._power
@@ -178,11 +184,23 @@ class BookSide:
             ahead = order.ahead
             if ahead == UNSEEN:
                 order.ahead = order.shown = shown
+                order.seen_exch_ts = exch_ts
             elif power:
                 self._share(order, shown, exch_ts, recv_ts)
             elif ahead > shown:
                 _note(order, ahead - shown, ahead - shown, exch_ts, recv_ts)
                 order.ahead = shown
+
+    def _remembered(self) -> dict[Ticks, tuple[Lots, Lots]]:
+        """Return what we took where something may be left of it: what a level grew by is new, what it lost was not."""
+        kept: dict[Ticks, tuple[Lots, Lots]] = {}
+        for price, used in self._used.items():
+            shown = self.displayed(price)
+            if shown == UNSEEN and len(kept) < MAX_LEVELS:
+                kept[price] = used
+            elif shown > 0:
+                kept[price] = (min(used[0], shown), shown)
+        return kept
 
     def _share(self, order: RestingOrder, shown: Lots, exch_ts: Nanos, recv_ts: Nanos) -> None:
         """Take the model's share of what left without a trade from ahead of the order; newcomers are behind it."""
