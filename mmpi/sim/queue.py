@@ -62,7 +62,7 @@ class RestingOrder:
         self.owed: Lots = 0
         """FIFO: what our own earlier orders took from recorded ones ahead of us, which are therefore still there."""
         self.since_exch_ts: Nanos = 0
-        """The exchange's time of the book that the order joined: trades up to then were before it, told later or not."""
+        """The exchange's time of the book that the order joined: trades up to then came before it, whenever told."""
         self.seen_exch_ts: Nanos = 0
         """The same of the book that `ahead` was read from first: trades up to then are out of it already."""
 
