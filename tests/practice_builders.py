@@ -84,8 +84,8 @@ def book(bid: str = "100000", ask: str = "100001", size: str = "1", ts: int = NO
     return BookSnapshot(ts, "BTC", ts, 1, ((BTC.ticks(bid), lots),), ((BTC.ticks(ask), lots),))
 
 
-def trade(price: str, size: str = "1", side: Side = SELL, ts: int = NOW) -> Trade:
-    """Return a BTC trade by a taker."""
+def trade(price: str, size: str = "1", side: Side = SELL, ts: int = NOW + 1) -> Trade:
+    """Return a BTC trade by a taker, later than the book."""
     return Trade(ts, "BTC", ts, 1, side, BTC.ticks(price), BTC.lots(size))
 
 

@@ -144,6 +144,9 @@ def test_a_truncated_line_is_named(tmp_path: Path, keep: int) -> None:
         '{"channel":"x","data":' + "[" * 100_000,
         book(5) + "\n" + trade(6, "buy"),
         "9 " + book(5) + "\n8 " + book(6),
+        f"{2**63} " + book(5),
+        "9 " + book(10**13),
+        trade(10**13, "B"),
     ],
 )
 def test_a_bad_line_is_an_error(tmp_path: Path, line: str) -> None:

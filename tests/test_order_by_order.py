@@ -179,6 +179,9 @@ BAD = [
     (csv_line(REST[0]).replace("1.00", "-1"), "price -1"),
     (csv_line((-5, *REST[0][1:])), "earlier than the line before"),
     ("-" + csv_line(REST[0]), "id '-1'; allowed: a whole number"),
+    (csv_line((9 * 10**12, *REST[0][1:])), "allowed: up to 92"),
+    (csv_line((10**30, *REST[0][1:])), "time 100000000000000000...; allowed: at most 18 digits"),
+    (f"1,{T0_MS},{T0_MS},1.00,{'9' * 400},created,bid", "volume 999999999999999999...; allowed: at most 18"),
     ("\xff\x00", "decode"),
 ]
 

@@ -142,6 +142,42 @@ def test_a_late_trade_still_fills_with_what_is_over(model: str) -> None:
 
 
 @pytest.mark.parametrize("model", ESTIMATES)
+@pytest.mark.parametrize("price", [100, 99])
+def test_a_trade_from_before_the_order_joined_is_not_its_own(model: str, price: int) -> None:
+    """The book that the order joined shows such a trade already; told late, it neither shortens the queue nor fills."""
+    m = Matching({"X": X}, SimConfig(queue=model))  # type: ignore[arg-type]
+    m.on_market(book(100, 1100, 1000))
+    m.place(NewOrder("X", "a", BUY, 100, 10, 0, TimeInForce.POST_ONLY, False), "", T0 + SECOND)
+    assert play(m, trade(130, 1200, 1000, price), trade(130, 1210, 700, price)) == 0
+    assert ahead(m) == 100
+    assert play(m, trade(105, 1220, 1001)) == 5
+
+
+@pytest.mark.parametrize("model", ESTIMATES)
+def test_an_order_that_moved_joins_anew(model: str) -> None:
+    """keep_on_decrease to another price: trades from before the book that it moved in are not its own there either."""
+    m = Matching({"X": X}, SimConfig(queue=model, amend="keep_on_decrease"))  # type: ignore[arg-type]
+    m.on_market(book(100, 0))
+    m.place(NewOrder("X", "a", BUY, 95, 10, 0, TimeInForce.POST_ONLY, False), "", T0)
+    m.on_market(book(100, 500))
+    m.amend("1", 100, 10, T0 + SECOND)
+    assert play(m, trade(130, 1001, 500), trade(130, 1002, 400, 99)) == 0
+    assert ahead(m) == 100
+
+
+@pytest.mark.parametrize("model", ESTIMATES)
+def test_the_first_book_to_show_a_queue_shows_earlier_trades(model: str) -> None:
+    """A trade at the price from before that book is out of the queue already; one through the price still fills."""
+    m = Matching({"X": X}, SimConfig(queue=model))  # type: ignore[arg-type]
+    m.on_market(book(100, 0))
+    m.place(NewOrder("X", "a", BUY, 80, 5, 0, TimeInForce.POST_ONLY, False), "", T0)
+    at = T0 + 2 * SECOND
+    play(m, BookSnapshot(at, "X", at, 0, ((90, 1), (80, 40), (70, 1)), ((110, 5),)), trade(45, 2010, 1990, price=80))
+    assert ahead(m) == 40
+    assert play(m, trade(3, 2020, 1995, price=79)) == 3
+
+
+@pytest.mark.parametrize("model", ESTIMATES)
 def test_an_unseen_queue_stays_unseen_until_shown(model: str) -> None:
     """Beyond the visible depth nothing is known; the first size shown there is all ahead of us."""
     m = Matching({"X": X}, SimConfig(queue=model))  # type: ignore[arg-type]
@@ -202,6 +238,39 @@ def test_the_conservative_queue_is_never_shorter_than_the_true_one(seed: int, la
             return
         assert ahead(true) >= before or model != CONSERVATIVE
         assert 0 <= ahead(true) <= before + behind
+
+
+@given(st.integers(0, 2**32), st.integers(0, 80), st.integers(0, 80))
+def test_an_order_that_joins_between_late_messages_is_behind_the_true_queue(seed: int, books: int, trades: int) -> None:
+    """Books and trades on two ways of different length: in the end no less is ahead of us than in a list of orders."""
+    rng, now, queue, arrivals = random.Random(seed), 0, [[0, 100]], 0
+    sent: list[BookSnapshot | Trade] = [book(100, books, 0)]
+    arrived = {T0: 0}
+    for _ in range(25):
+        now += rng.randrange(1, 40)
+        action = rng.random()
+        if action < 0.4 or not queue:
+            arrivals += 1
+            queue.append([arrivals, rng.randrange(1, 40)])
+        elif action < 0.6:
+            queue.pop(rng.randrange(len(queue)))
+        else:
+            sold = rng.randrange(1, queue[0][1] + 1)
+            queue[0][1] -= sold
+            queue = queue if queue[0][1] else queue[1:]
+            sent.append(trade(sold, now + trades, now))
+        if rng.random() < 0.6:
+            sent.append(book(sum(size for _, size in queue), now + books, now))
+            arrived[sent[-1].exch_ts] = arrivals
+    sent.sort(key=lambda each: each.recv_ts)
+    matching, latest = Matching({"X": X}, SimConfig()), T0
+    joins = rng.randrange(next(i for i, each in enumerate(sent) if isinstance(each, BookSnapshot)), len(sent))
+    for i, event in enumerate(sent):
+        matching.on_market(event)
+        latest = event.exch_ts if isinstance(event, BookSnapshot) and i <= joins else latest
+        if i == joins:
+            matching.place(NewOrder("X", "a", BUY, 100, 10**6, 0, TimeInForce.POST_ONLY, False), "", event.recv_ts)
+    assert ahead(matching) >= sum(size for number, size in queue if number <= arrived[latest])
 
 
 def test_times_are_told_to_the_queue() -> None:

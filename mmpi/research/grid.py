@@ -5,11 +5,12 @@ It must not know files or their formats.
 """
 
 from collections.abc import Iterable
+from typing import Final
 
 import msgspec
 
 from mmpi.events import Level
-from mmpi.instrument import BUY, GRID_GUARD, Instrument, Lots, Side, Ticks
+from mmpi.instrument import BUY, GRID_GUARD, SECOND, Instrument, Lots, Nanos, Side, Ticks
 
 LOT_GUARD = 1e-6
 """Lots of float error that flooring forgives, beside `FLOAT_ERROR`."""
@@ -17,6 +18,8 @@ FLOAT_ERROR = 1e-15
 """Relative error of a decimal read as a double and scaled once: two roundings of 2^-53 each, with room to spare."""
 EXACT = 2.0**53
 """Above this a double holds no integer exactly; such a number is no price and no size."""
+LATEST: Final[Nanos] = 2**63 - 86_400 * SECOND
+"""The end of signed 64-bit nanoseconds, which journals count in, less a day for what follows the data."""
 
 
 class Tally(msgspec.Struct):

@@ -21,7 +21,7 @@ import msgspec
 from mmpi.errors import ConfigError
 from mmpi.events import BookSnapshot, Level, Mark, Trade
 from mmpi.instrument import BUY, MILLISECOND, SECOND, SELL, Instrument, Nanos, Side
-from mmpi.research.grid import EXACT, Tally, merge_levels, price_ticks, size_lots, usable
+from mmpi.research.grid import EXACT, LATEST, Tally, merge_levels, price_ticks, size_lots, usable
 from mmpi.venues.hyperliquid.messages import GREETING, WireAssetCtx, WireBook, WireLevel, WireTrade, side_of
 
 SUFFIXES: Final = (".jsonl", ".jsonl.gz", ".jsonl.zst")
@@ -130,6 +130,8 @@ class LineReader:
 
     def _receive(self, stamp: Nanos | None, own_time: Nanos) -> Nanos:
         recv_ts = max(own_time, self._recv_ts) if stamp is None else stamp
+        if max(recv_ts, own_time) > LATEST:
+            raise ValueError(f"time {max(recv_ts, own_time)} ns; allowed: up to {LATEST} ns")
         if recv_ts < self._recv_ts:
             raise ValueError(f"receive time {recv_ts} is earlier than the line before ({self._recv_ts})")
         self._recv_ts = recv_ts

@@ -23,7 +23,7 @@ from mmpi.errors import ConfigError
 from mmpi.events import BookSnapshot, Level, Trade
 from mmpi.instrument import BUY, MILLISECOND, SECOND, SELL, Instrument, Lots, Nanos, Side, Ticks
 from mmpi.research.bitstamp_orders import BitstampOrders
-from mmpi.research.grid import Tally, merge_levels, price_ticks, size_lots, usable
+from mmpi.research.grid import LATEST, Tally, merge_levels, price_ticks, size_lots, usable
 from mmpi.research.jsonl import SHOWN, decompressed, read_line
 from mmpi.sim.l3 import EXECUTE, OrderUpdate, SimEvent
 
@@ -34,6 +34,8 @@ DEPTH: Final = 20
 """Levels a side, as in the recorded snapshots."""
 VOLUME: Final = 1e8
 """The csv's volumes in 1.0 of size."""
+MOST_DIGITS: Final = 18
+"""Of a whole number: Bitstamp's ids and volumes have 16 at most, and 64 bits hold any number of 18."""
 EXPLAINED: Final[Nanos] = 5 * SECOND
 """A recorded trade is looked for among the executions of this long before it (ob-analytics' cut-off)."""
 
@@ -113,6 +115,8 @@ class OrderReader:
 
     def _receive(self, text: str) -> Nanos:
         recv_ts = _whole(text, "time") * MILLISECOND
+        if recv_ts > LATEST:
+            raise ValueError(f"time {text}; allowed: up to {LATEST // MILLISECOND} ms")
         if recv_ts < self._recv_ts:
             raise ValueError(f"time {text} is earlier than the line before ({self._recv_ts // MILLISECOND})")
         self._recv_ts = recv_ts
@@ -226,4 +230,6 @@ def updates(
 def _whole(text: str, what: str) -> int:
     if not text.isascii() or not text.isdigit():
         raise ValueError(f"{what} {text!r}; allowed: a whole number")
+    if len(text) > MOST_DIGITS:
+        raise ValueError(f"{what} {text[:MOST_DIGITS]}...; allowed: at most {MOST_DIGITS} digits")
     return int(text)

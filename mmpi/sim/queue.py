@@ -79,7 +79,7 @@ class BookSide:
         self.orders: list[RestingOrder] = []
         """Best price first, earlier before later at one price."""
         self._used: dict[Ticks, tuple[Lots, Lots]] = {}
-        """Price -> (what we took, the size displayed now): remembered until nothing is shown there any more."""
+        """Price -> (what we took, the size displayed then): remembered until the displayed size changes."""
         self.arrivals = 0
         """Recorded orders that have joined either side so far, where the data names them."""
         self._power = power
@@ -170,7 +170,7 @@ class BookSide:
     def _settle(self, exch_ts: Nanos, recv_ts: Nanos) -> None:
         """Bring queues and memory in line with new levels."""
         if self._used:
-            self._used = self._remembered()
+            self._used = {p: used for p, used in self._used.items() if self.displayed(p) == used[1]}
         if not self.orders or self._exact:
             return
         levels, side, i, count, power = self.levels, self.side, 0, len(self.levels), self._power
@@ -190,17 +190,6 @@ class BookSide:
             elif ahead > shown:
                 _note(order, ahead - shown, ahead - shown, exch_ts, recv_ts)
                 order.ahead = shown
-
-    def _remembered(self) -> dict[Ticks, tuple[Lots, Lots]]:
-        """Return what we took where something may be left of it: what a level grew by is new, what it lost was not."""
-        kept: dict[Ticks, tuple[Lots, Lots]] = {}
-        for price, used in self._used.items():
-            shown = self.displayed(price)
-            if shown == UNSEEN and len(kept) < MAX_LEVELS:
-                kept[price] = used
-            elif shown > 0:
-                kept[price] = (min(used[0], shown), shown)
-        return kept
 
     def _share(self, order: RestingOrder, shown: Lots, exch_ts: Nanos, recv_ts: Nanos) -> None:
         """Take the model's share of what left without a trade from ahead of the order; newcomers are behind it."""
