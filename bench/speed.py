@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from bench.books import COIN, INSTRUMENT, Frame
+from bench.books import COIN, DEPTH, INSTRUMENT, Frame
 from mmpi.app import checkpoint, engine_params
 from mmpi.commands.bench import JOB
 from mmpi.config import load_config
@@ -108,7 +108,7 @@ def measure(frames: list[Frame], rounds: int = ROUNDS) -> Runs:
 
 def wire(frames: list[Frame], rounds: int = ROUNDS) -> wire_bench.Result:
     """Return the times from a book's bytes to actions, as `mmpi bench` measures them."""
-    messages = [frames_module.Frame(frame.recv_ts, frame.raw, True) for frame in frames]
+    messages = [frames_module.Frame(frame.recv_ts, frame.raw, True, DEPTH) for frame in frames]
     settings = msgspec.structs.replace(shipped(), instruments=(InstrumentSettings(name=COIN, quoter=JOB),))
     return wire_bench.measure(messages, engine_params(settings, {COIN: INSTRUMENT}, PREFIX), INSTRUMENT, rounds)
 

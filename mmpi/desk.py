@@ -50,7 +50,7 @@ class DeskState(State, frozen=True):
     signals: BoardState
     times: "tuple[Nanos, Nanos, Nanos, Nanos, Nanos]"
     mark: "tuple[Nanos, float]"
-    flags: "tuple[bool, bool, int]"
+    flags: "tuple[bool, bool, int, bool]"
     reason: str
     carry: Lots
     drift: Lots
@@ -90,9 +90,11 @@ class Desk:
         self.deferred = False
         self.settled = Settled()
         self._failed = 0
+        self._on_mark = False
+        """The ladder was last made around the mark."""
         self.reason = "no_price"
         self.carry: Lots = 0
-        """Position found at the venue, taken over at the first valid mid."""
+        """Position found at the venue, taken over at the first valid mid; until then at stake beside `position`."""
         self.drift: Lots = 0
         """Difference to the venue's position at the last reconciliation."""
         self.funding_ids: dict[str, None] = {}
@@ -157,7 +159,8 @@ class Desk:
         if self._own[0] or self._own[1]:
             rest = others(book, self._own)
             mid2 = rest.mid2 if mid2 else 0
-        if mid2 == 0 and self.quoter.uses_mark:
+        self._on_mark = mid2 == 0 and self.quoter.uses_mark
+        if self._on_mark:
             # A book that shows only our orders is a book all the same, and must be fresh too.
             mid2, heard = round(2 * self.mark), min(heard, self.mark_ts) if book.mid2 else self.mark_ts
             if not (book.valid or book.mid2) and book.best_bid and book.best_ask:
@@ -174,7 +177,7 @@ class Desk:
             quote = self.quoter.quote(view if rest is None else rest.seen(view))
             if quote.reason == "size_below_lot":
                 gate.count(Refusal.SIZE_BELOW_LOT)
-            shaped = gate.shape(quote, self.instrument, self.position.lots, mid2)
+            shaped = gate.shape(quote, self.instrument, view.position, mid2)
             self.reason = "" if shaped.bids or shaped.asks else (quote.reason or "position_limit")
             return shaped
         self.reason = reason
@@ -191,7 +194,7 @@ class Desk:
         """Return what is at stake here, orders of unknown fate included."""
         orders = self.orders
         return Exposure(
-            position=self.position.lots,
+            position=self.position.lots + self.carry,
             open_buys=orders.open_size(BUY),
             open_sells=orders.open_size(SELL),
             open_orders=len(orders.live),
@@ -205,6 +208,8 @@ class Desk:
         deadline = self.orders.next_timeout()
         if self.orders.live and quoting and not self.reason:
             heard = self.mark_ts if self.book.mid2 == 0 and self.quoter.uses_mark else self.market_ts
+            if self._on_mark and self.book.mid2:
+                heard = min(heard, self.mark_ts)
             # One more nanosecond: the feed is stale once it is older than the limit, not when it reaches it.
             deadline = _sooner(deadline, heard + stale_after + 1)
             if self.quoter.refresh:
@@ -230,7 +235,7 @@ class Desk:
             signals=self.signals.checkpoint(),
             times=(self.market_ts, self.next_quote, self.deadline, self.next_refresh, self.retry_at),
             mark=(self.mark_ts, self.mark),
-            flags=(self.dirty, self.deferred, self._failed),
+            flags=(self.dirty, self.deferred, self._failed, self._on_mark),
             reason=self.reason,
             carry=self.carry,
             drift=self.drift,
@@ -246,13 +251,15 @@ class Desk:
         self.signals.restore(state.signals)
         self.market_ts, self.next_quote, self.deadline, self.next_refresh, self.retry_at = state.times
         self.mark_ts, self.mark = state.mark
-        self.dirty, self.deferred, self._failed = state.flags
+        self.dirty, self.deferred, self._failed, self._on_mark = state.flags
         self.reason, self.carry, self.drift = state.reason, state.carry, state.drift
         self.funding_ids = dict.fromkeys(state.funding_ids)
         self._own = state.own
 
     def _view(self, now: Nanos, mid2: int, gate: RiskGate) -> MarketView:
-        book, signals, position, instrument = self.book, self.signals, self.position.lots, self.instrument
+        book, signals, instrument = self.book, self.signals, self.instrument
+        # Around a mark there may be quotes before there was a mid: what was found counts all the same.
+        position = self.position.lots + self.carry
         limit = gate.limit(mid2, instrument)
         failed = self._failed if now < self.retry_at else 0
         bid, ask = book.best_bid, book.best_ask

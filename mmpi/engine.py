@@ -213,10 +213,8 @@ class Engine:
 
     def _touches_limit(self, desk: Desk) -> bool:
         """Return True if the session's equity or the desk's position touches a limit that latches."""
-        position = desk.position
-        return bool(
-            self.gate.equity(self.equity) or self.gate.inventory(position.lots, position.mid2, desk.instrument)
-        )
+        position, held = desk.position, desk.position.lots + desk.carry
+        return bool(self.gate.equity(self.equity) or self.gate.inventory(held, position.mid2, desk.instrument))
 
     def _report(self, report: ExecReport) -> list[Approved]:
         desk = self.desks.get(report.instrument)
@@ -292,16 +290,18 @@ class Engine:
                 drifted = True
             desk.drift = drift
             desk.dirty = True
+        over = [desk for desk in self.desks.values() if desk.position.mid2 and self._touches_limit(desk)]
+        actions = self._breached(event.recv_ts) if over else []
         if drifted:
             # Fills still on their way look like a drift; only one that a second answer repeats is taken over.
             self._drift_rounds += 1
             self.reconciled = False
-            return [*self._update(event.recv_ts), self._ask_reconcile("position", event.recv_ts)]
+            return [*actions, *self._update(event.recv_ts), self._ask_reconcile("position", event.recv_ts)]
         self._drift_rounds = 0
         self.reconciled = True
         self._asked_last = False
         self.stopped = bool(self.stop) and self.live_orders() == 0
-        return [*self._update(event.recv_ts), *self._finish(event.recv_ts)]
+        return [*actions, *self._update(event.recv_ts), *self._finish(event.recv_ts)]
 
     def _adopt(self, desk: Desk, drift: int) -> bool:
         """Return True if the venue's position was taken over: the session's first, or a difference that repeats."""
@@ -329,7 +329,7 @@ class Engine:
     def _on_resumed(self, event: Resumed) -> list[Approved]:
         if self._rearm:
             # Only a person's arming leads here from a latch, whatever pauses came between.
-            self.gate.rearmed(self.equity, {name: desk.position.lots for name, desk in self.desks.items()})
+            self.gate.rearmed(self.equity, {name: desk.exposure(0).position for name, desk in self.desks.items()})
             self._latch_asked = self._rearm = False
         self.halt, self.latched = "", False
         self.reconciled = False

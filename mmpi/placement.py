@@ -49,12 +49,12 @@ class Placement:
                 if approved is not None:
                     actions.append(approved)
                     exposure = exposure.with_order(side, target.size)
-                elif desk.answered(side, OrdStatus.REJECTED, now):
-                    # A leg of a pair: what becomes of the other is the quoter's to say, and now.
-                    return [*actions, *self.service(desk, others, blocked, now)]
                 elif desk.orders.leaving():
                     # What is being cancelled still counts against the limits; its answer may make room.
                     plan.deferred += 1
+                elif desk.answered(side, OrdStatus.REJECTED, now):
+                    # A leg of a pair: what becomes of the other is the quoter's to say, and now.
+                    return [*actions, *self.service(desk, others, blocked, now)]
         desk.requoted(now, plan.deferred)
         return actions
 

@@ -2,11 +2,12 @@
 
 import random
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmpi.differ import Plan, Tolerance, diff
+from mmpi.differ import Plan, Settled, Tolerance, diff
 from mmpi.instrument import BUY, SELL, Side
 from mmpi.orders import STRAY_LEVEL, Order, OrdStatus
 from mmpi.ports import Quote, QuoteLevel
@@ -223,3 +224,17 @@ def test_plans_lead_to_the_ladder_without_ever_crossing(
             assert own[target.level].size >= target.size - slack
             allowed = max(tolerance.ticks, tolerance.offset_fraction * abs(target.price - moving[-1].fair))
             assert abs(own[target.level].price - target.price) <= allowed
+
+
+@pytest.mark.parametrize(("resting", "fair", "kept"), [(98, 100.0, True), (98, 100.5, True), (97, 100.0, True),
+                                                       (97, 99.0, False)])  # fmt: skip
+def test_a_settled_ladder_is_looked_at_again_when_it_could_matter(resting: int, fair: float, kept: bool) -> None:
+    """Only an order that is near, not at, its price depends on the fair value: the next look may not keep it."""
+    settled, own, tolerance = Settled(), [order(resting)], Tolerance(0, 0.5, 0.0)
+    wanted = quote([98])
+    settled.note(wanted, diff(own, wanted, tolerance), 7)
+    moved = msgspec.structs.replace(wanted, fair=fair)
+    assert settled.holds(moved, 7) is kept
+    assert not settled.holds(moved, 8)
+    assert not settled.holds(quote([98], fair=fair), 7)
+    assert (diff(own, moved, tolerance).cancels == []) is kept

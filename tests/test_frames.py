@@ -40,7 +40,7 @@ def test_the_bytes_are_the_files_own(tmp_path: Path, name: str) -> None:
     coin, frames = load(path, "", 100)
     assert (coin, frames) == (
         "BTC",
-        [Frame(1_000_000_000, book(), True), Frame(1_001_000_000, trade(), False)],
+        [Frame(1_000_000_000, book(), True, 1), Frame(1_001_000_000, trade(), False)],
     )
 
 
@@ -61,6 +61,10 @@ def test_the_limit_ends_the_reading(tmp_path: Path) -> None:
     [
         ([b"{broken"], ":1: not a Hyperliquid message"),
         ([book(), b'{"channel":"l2Book","data":{"coin":5}}'], ":2: not a Hyperliquid message"),
+        ([book().replace(b'"px": "3"', b'"px": "abc"')], ":1: not a Hyperliquid message"),
+        ([book().replace(b'"px": "3"', b'"px": "NaN"')], ":1: a price or size of nan"),
+        ([book().replace(b'"sz": "4"', b'"sz": "-4"')], ":1: a price or size of -4.0"),
+        ([book(), trade().replace(b'"A"', b'"Q"')], ":2: not a Hyperliquid message"),
         ([book("ETH")], "no l2Book message of BTC"),
         ([trade()], "no l2Book message of BTC"),
         ([b""], "no l2Book message of BTC"),

@@ -6,9 +6,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmpi.actions import RequestLatch
+from mmpi.events import Mark
 from mmpi.instrument import BUY, MONEY_SCALE, SELL
 from mmpi.inventory import CRITICAL, HARD, NAMES, NORMAL, WARN, band
 from mmpi.ports import Quote, QuoteLevel
+from mmpi.quoting.improve import ImproveConfig
 from mmpi.risk import HARD_INVENTORY, RiskConfig, RiskGate
 
 LIMITS = RiskConfig(
@@ -115,3 +117,30 @@ def test_a_position_found_at_the_start_does_not_latch() -> None:
     bench.reconcile(A=500)
     placed = places(bench.after(1).book())
     assert placed and {order.side for order in placed} == {SELL} and not bench.engine.gate.breach
+
+
+def test_a_found_position_counts_before_there_is_a_mid() -> None:
+    """Around the mark, too, a found position beyond CRITICAL is only reduced, although no mid has taken it over yet."""
+    bench = Bench(quoter=ImproveConfig(size="5", notional=""), risk=LIMITS)  # type: ignore[arg-type]
+    bench.connect()
+    bench.reconcile(A=91)
+    placed = places(bench.after(1).feed(Mark(bench.now, "A", bench.now, 1000.0)))
+    assert [order.side for order in placed] == [SELL]
+    assert bench.engine.desks["A"].exposure(0).position == 91
+
+
+def test_a_difference_that_is_hard_latches_when_it_is_adopted() -> None:
+    """A position that only the venue knew of latches with the answer that repeats it, once, not with the next price."""
+    bench = Bench(risk=LIMITS).start()
+    assert RequestLatch(HARD_INVENTORY) not in bench.reconcile(A=500)
+    assert bench.reconcile(A=500).count(RequestLatch(HARD_INVENTORY)) == 1
+    assert RequestLatch(HARD_INVENTORY) not in bench.reconcile(A=500)
+
+
+def test_a_fill_beside_a_found_position_counts_with_it() -> None:
+    """Before the first book too: one lot more than the box was started with latches, and a smaller one does not."""
+    bench = Bench(risk=LIMITS)
+    bench.connect()
+    bench.reconcile(A=500)
+    assert not bench.fill("", 1, price=1000, side=SELL) and bench.engine.gate.accepted == {"A": 500}
+    assert RequestLatch(HARD_INVENTORY) in bench.fill("", 2, price=1000)

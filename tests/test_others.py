@@ -147,6 +147,25 @@ def test_a_book_of_ours_alone_must_be_fresh_too() -> None:
     assert rounds < 20
 
 
+def test_alone_in_the_book_a_stale_mark_pulls_by_timer() -> None:
+    """Books of our orders alone go on; the ladder made around the mark goes with it, however long the interval."""
+    made = venue(shows_us=True, config=msgspec.structs.replace(IMPROVE, update_interval_s=60.0))
+    made.connect()
+    made.reconcile()
+    made.after(1.0).feed(Mark(made.now, "A", made.now, 1000.0))
+    made.acknowledge()
+    # The first service on the book itself is a minute later, and beside it a fresh mark.
+    made.after(60.0).feed(Mark(made.now, "A", made.now, 1000.0))
+    stale = made.now + 5 * SECOND + 1
+    made.feed(shown(made, (), ()))
+    made.acknowledge()
+    assert (len(made.orders()), made.engine.wake_at) == (2, stale)
+    made.now = stale
+    made.feed(shown(made, (), ()))
+    assert len(cancels(made.timer())) == 2
+    assert made.engine.desks["A"].reason == "stale_data"
+
+
 def test_a_lost_book_is_nothing_beside_a_mark() -> None:
     """After a cut the old touch is of another time: around the mark there is no book at all until a snapshot."""
     made = venue(shows_us=False)

@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from mmpi.actions import Action
 from mmpi.engine import Engine
 from mmpi.events import BookSnapshot, Event, ExecType, Mark
-from mmpi.instrument import BUY, SECOND, SELL
+from mmpi.instrument import BUY, MONEY_SCALE, SECOND, SELL
 from mmpi.orders import Order
 from mmpi.quoting.improve import ImproveConfig
 
@@ -188,6 +188,18 @@ def test_a_refusal_beside_a_leaving_order_is_not_answered_at_once() -> None:
     made.acknowledge()
     made.after(2.0)
     assert [action.cl_ord_id for action in cancels(made.book(998, 1001))] == [leg(made, SELL).cl_ord_id]
+
+
+def test_a_leg_waiting_for_its_forerunners_cancel_is_not_refused() -> None:
+    """Limits have room for one bid: its successor waits for the cancel's answer, and the pair stays."""
+    made = bench(CANCEL, msgspec.structs.replace(TIGHT, max_position=15_000 * MONEY_SCALE))
+    made.start()
+    made.after(2.0)
+    assert not places(made.book(998, 1001))
+    made.acknowledge()
+    made.acknowledge()
+    assert made.prices() == [1001, 998]
+    assert made.engine.gate.refusals == {"position": 1}
 
 
 @pytest.mark.parametrize("refresh_s", [0.0, 0.5, 4.0])

@@ -12,6 +12,7 @@ from mmpi.cli import main
 from mmpi.commands.bench import JOB
 from mmpi.desk import DeskParams
 from mmpi.engine import EngineParams
+from mmpi.errors import ConfigError
 from mmpi.events import BookSnapshot, Trade
 from mmpi.instrument import BUY, MILLISECOND, SECOND
 from mmpi.research import wire_bench
@@ -43,7 +44,8 @@ def frames() -> list[Frame]:
     found: list[Frame] = []
     for event in islice(market.events(1_700_000_000 * SECOND), 10 * BOOKS):
         if isinstance(event, BookSnapshot | Trade) and sum(frame.is_book for frame in found) < BOOKS:
-            found.append(Frame(event.recv_ts, wire(event), isinstance(event, BookSnapshot)))
+            is_book = isinstance(event, BookSnapshot)
+            found.append(Frame(event.recv_ts, wire(event), is_book, 20 if is_book else 0))
     return found
 
 
@@ -70,6 +72,17 @@ def test_trades_are_handled_but_not_counted_among_the_books(frames: list[Frame])
     """The yardstick reads books only, so only books are compared."""
     assert any(not frame.is_book for frame in frames)
     assert len(wire_bench.run_ours(frames, PARAMS, INSTRUMENT).ns) == BOOKS == len(wire_bench.book_frames(frames))
+
+
+def test_thin_books_are_handled_and_not_timed(frames: list[Frame]) -> None:
+    """A book that the yardstick cannot read counts on neither side; with nothing else there is nothing to measure."""
+    one = [{"px": INSTRUMENT.price_text(p), "sz": "1", "n": 1} for p in (1_000_000, 1_000_010)]
+    levels = {"coin": COIN, "time": 1_600_000_000_000, "levels": [one[:1], one[1:]]}
+    thin = Frame(frames[0].recv_ts, json.dumps({"channel": "l2Book", "data": levels}).encode(), True, 1)
+    result = wire_bench.measure([thin, *frames], PARAMS, INSTRUMENT, rounds=1)
+    assert (result.n, result.thin_books, result.messages) == (BOOKS, 1, len(frames) + 1)
+    with pytest.raises(ConfigError, match="no book with 5 levels a side among 1 messages"):
+        wire_bench.measure([thin], PARAMS, INSTRUMENT, rounds=1)
 
 
 def test_without_any_yardstick_there_is_no_ratio(

@@ -1,7 +1,7 @@
 """Frames: recorded WebSocket messages of a .jsonl file as raw bytes, for measuring what reads them.
 
-Invariant: the bytes are those of the file, one message a line. It must not know what the messages say beyond their
-channel, coin and time.
+Invariant: the bytes are those of the file, one message a line, and each can be read: a benchmark is no place to find
+out. It must not know who reads them.
 
 A line is `<receive time in ns> <message>`, or the message alone; its own time then stands in for the receive time.
 """
@@ -13,11 +13,12 @@ import msgspec
 
 from mmpi.errors import ConfigError
 from mmpi.instrument import MILLISECOND, Nanos
+from mmpi.research.grid import EXACT
 from mmpi.research.jsonl import SUFFIXES, decompressed, read_line
+from mmpi.venues.hyperliquid.messages import BookMessage, Message, TradesMessage, is_of_no_interest, read
 
-BOOKS: Final = "l2Book"
-TRADES: Final = "trades"
-
+MOST_DIGITS: Final = 20
+"""Of a receive time in nanoseconds: a 64-bit number has fewer."""
 
 class Frame(msgspec.Struct, frozen=True, gc=False):
     """One WebSocket message and when it was received."""
@@ -25,21 +26,8 @@ class Frame(msgspec.Struct, frozen=True, gc=False):
     recv_ts: Nanos
     raw: bytes
     is_book: bool
-
-
-class _Stamp(msgspec.Struct, gc=False):
-    coin: str = ""
-    time: int = 0
-
-
-class _Message(msgspec.Struct, gc=False):
-    channel: str
-    data: msgspec.Raw = msgspec.Raw(b"null")
-
-
-_MESSAGE: Final = msgspec.json.Decoder(_Message)
-_BOOK: Final = msgspec.json.Decoder(_Stamp)
-_TRADES: Final = msgspec.json.Decoder(list[_Stamp])
+    levels: int = 0
+    """Of a book, on its thinner side."""
 
 
 def load(path: Path, coin: str, limit: int) -> tuple[str, list[Frame]]:
@@ -59,11 +47,19 @@ def load(path: Path, coin: str, limit: int) -> tuple[str, list[Frame]]:
                 line = read_line(stream, path, number)
                 if not line:
                     break
-                kind, stamp, recv_ts, raw = _read(line.strip(), path, number)
-                coin = coin or (stamp.coin if kind == BOOKS else "")
-                if kind and stamp.coin == coin:
-                    last = max(last, recv_ts or stamp.time * MILLISECOND)
-                    frames.append(Frame(last, raw, kind == BOOKS))
+                recv_ts, raw = _split(line.strip())
+                message = _read(raw, path, number)
+                if isinstance(message, BookMessage):
+                    coin = coin or message.data.coin
+                    own, time = message.data.coin, message.data.time
+                    levels = min(map(len, message.data.levels))
+                elif isinstance(message, TradesMessage) and message.data:
+                    own, time, levels = message.data[-1].coin, message.data[-1].time, 0
+                else:
+                    continue
+                if own == coin:
+                    last = max(last, recv_ts or time * MILLISECOND)
+                    frames.append(Frame(last, raw, isinstance(message, BookMessage), levels))
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
     if not any(frame.is_book for frame in frames):
@@ -71,19 +67,29 @@ def load(path: Path, coin: str, limit: int) -> tuple[str, list[Frame]]:
     return coin, frames
 
 
-def _read(line: bytes, path: Path, number: int) -> tuple[str, _Stamp, Nanos, bytes]:
-    """Return the channel ("" = of no interest), coin and time, the receive time (0 = not told) and the message."""
+def _split(line: bytes) -> tuple[Nanos, bytes]:
+    """Return the receive time, 0 = the line has none, and the message."""
     head, _, rest = line.partition(b" ")
-    recv_ts, raw = (int(head), rest) if head.isdigit() else (0, line)
-    if not raw.startswith(b"{"):  # The venue's greeting, or an empty line.
-        return "", _Stamp(), recv_ts, raw
+    return (int(head), rest) if head.isdigit() and len(head) < MOST_DIGITS else (0, line)
+
+
+def _read(raw: bytes, path: Path, number: int) -> Message | None:
+    """Return the message, None for the venue's greeting, an empty line or a channel of no interest."""
+    if not raw.startswith(b"{"):
+        return None
     try:
-        message = _MESSAGE.decode(raw)
-        if message.channel == BOOKS:
-            return BOOKS, _BOOK.decode(message.data), recv_ts, raw
-        if message.channel == TRADES:
-            trades = _TRADES.decode(message.data)
-            return TRADES, trades[-1] if trades else _Stamp(), recv_ts, raw
+        message = read(raw)
     except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
+        if is_of_no_interest(raw):
+            return None
         raise ConfigError(f"{path}:{number}: not a Hyperliquid message ({error})") from None
-    return "", _Stamp(), recv_ts, raw
+    if isinstance(message, BookMessage):
+        numbers = [each for side in message.data.levels for level in side for each in (level.px, level.sz)]
+    elif isinstance(message, TradesMessage):
+        numbers = [each for trade in message.data for each in (trade.px, trade.sz)]
+    else:
+        return None
+    for each in numbers:
+        if not 0.0 < each < EXACT:
+            raise ConfigError(f"{path}:{number}: a price or size of {each}; allowed: more than 0, below 2^53")
+    return message

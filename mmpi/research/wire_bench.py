@@ -23,6 +23,7 @@ import mmpi.engine
 from mmpi.actions import Approved, CancelOrder, NewOrder
 from mmpi.book import OrderBook
 from mmpi.engine import Engine, EngineParams
+from mmpi.errors import ConfigError
 from mmpi.events import BookSnapshot, Connected, Event, ExecReport, MarketEvent, Reconciled, Trade
 from mmpi.instrument import Instrument
 from mmpi.ports import MarketView, Quote, Quoter
@@ -32,6 +33,8 @@ from mmpi.sim.exchange import Matching, SimConfig
 from mmpi.venues.hyperliquid.session import HyperliquidSession
 
 ROUNDS: Final = 5
+LEAST_LEVELS: Final = 5
+"""A side: a book with fewer is handled, but the yardstick cannot read it, so neither side's time for it counts."""
 CHECKOUT: Final = Path(__file__).resolve().parents[2]
 NAIVE: Final = CHECKOUT.parent / "shared" / "lab" / "naive.py"
 REFERENCE: Final = CHECKOUT / "bench" / "reference.py"
@@ -57,6 +60,8 @@ class Result(msgspec.Struct, frozen=True):
     ratio: float | None
     compiled: bool
     messages: int
+    thin_books: int
+    """Books with fewer than LEAST_LEVELS levels on a side: handled, not timed."""
     naive_actions: int
     yardstick: str
     rounds: int
@@ -71,6 +76,8 @@ def measure(
 ) -> Result:
     """Return the times of all book messages among the frames; the engine quotes `instrument` alone."""
     books = book_frames(frames)
+    if not books:
+        raise ConfigError(f"no book with {LEAST_LEVELS} levels a side among {len(frames)} messages")
     name, make = yardstick(instrument)
     ours: list[Pass] = []
     naive: list[Pass] = []
@@ -93,6 +100,7 @@ def measure(
         ratio=round(median(ratios), 2) if ratios else None,
         compiled=not str(mmpi.engine.__file__).endswith(".py"),
         messages=len(frames),
+        thin_books=sum(frame.is_book for frame in frames) - len(books),
         naive_actions=naive[0].actions if naive else 0,
         yardstick=name,
         rounds=rounds,
@@ -100,8 +108,13 @@ def measure(
 
 
 def book_frames(frames: Iterable[Frame]) -> list[bytes]:
-    """Return the bytes of the messages that carry a book, the only kind that the yardstick reads."""
-    return [frame.raw for frame in frames if frame.is_book]
+    """Return the bytes of the books that both sides can read: the yardstick knows no other message."""
+    return [frame.raw for frame in frames if is_timed(frame)]
+
+
+def is_timed(frame: Frame) -> bool:
+    """Return True for a book that both sides can read."""
+    return frame.is_book and frame.levels >= LEAST_LEVELS
 
 
 def yardstick(instrument: Instrument) -> tuple[str, Callable[[], Any] | None]:
@@ -133,7 +146,7 @@ def run_ours(frames: list[Frame], params: EngineParams, instrument: Instrument) 
         for event in events:
             actions += engine.handle(event)
         spent = perf_counter_ns() - started
-        if events and isinstance(events[0], BookSnapshot):
+        if is_timed(frame):
             done.ns.append(spent)
         done.actions += len(actions)
         _answer(engine, venue, events, actions)
