@@ -9,7 +9,7 @@ from typing import Final
 from mmpi.book import BookOutcome, BookState, OrderBook
 from mmpi.differ import Settled
 from mmpi.events import Bbo, BookDelta, BookSnapshot, Funding, Mark, Trade
-from mmpi.instrument import BUY, SECOND, SELL, Instrument, Lots, Nanos, Side
+from mmpi.instrument import BUY, SECOND, SELL, Instrument, Lots, Nanos, Side, Ticks
 from mmpi.inventory import NORMAL
 from mmpi.orders import OrderStore, OrdStatus, StoreState
 from mmpi.others import NOBODY, NONE, Own, others
@@ -89,6 +89,9 @@ class Desk:
         """Something other than the market changed: look again at `next_quote` without waiting for a book."""
         self.deferred = False
         self.settled = Settled()
+        self._seen: tuple[int, Ticks, Ticks, float, Lots] = (0, 0, 0, 0.0, 0)
+        """What a quoter of `prices_only` was last shown, and its answer."""
+        self._quote = Quote(fair=0.0, bids=(), asks=())
         self._failed = 0
         self._on_mark = False
         """The ladder was last made around the mark."""
@@ -173,11 +176,19 @@ class Desk:
         elif now - heard > gate.stale_after:
             reason = "stale_data"
         else:
-            view = self._view(now, mid2, gate)
-            quote = self.quoter.quote(view if rest is None else rest.seen(view))
+            # Around a mark there may be quotes before there was a mid: a position found counts all the same.
+            position, sigma = self.position.lots + self.carry, self.signals.sigma()
+            seen = (mid2, book.best_bid, book.best_ask, sigma, position)
+            if seen == self._seen:
+                quote = self._quote
+            else:
+                view = self._view(now, mid2, sigma, position, gate)
+                quote = self.quoter.quote(view if rest is None else rest.seen(view))
+                if self.quoter.prices_only:
+                    self._seen, self._quote = seen, quote
             if quote.reason == "size_below_lot":
                 gate.count(Refusal.SIZE_BELOW_LOT)
-            shaped = gate.shape(quote, self.instrument, view.position, mid2)
+            shaped = gate.shape(quote, self.instrument, position, mid2)
             self.reason = "" if shaped.bids or shaped.asks else (quote.reason or "position_limit")
             return shaped
         self.reason = reason
@@ -256,16 +267,14 @@ class Desk:
         self.funding_ids = dict.fromkeys(state.funding_ids)
         self._own = state.own
 
-    def _view(self, now: Nanos, mid2: int, gate: RiskGate) -> MarketView:
+    def _view(self, now: Nanos, mid2: int, sigma: float, position: Lots, gate: RiskGate) -> MarketView:
         book, signals, instrument = self.book, self.signals, self.instrument
-        # Around a mark there may be quotes before there was a mid: what was found counts all the same.
-        position = self.position.lots + self.carry
         limit = gate.limit(mid2, instrument)
         failed = self._failed if now < self.retry_at else 0
         bid, ask = book.best_bid, book.best_ask
         fair = weighted_mid(bid, book.best_bid_size, ask, book.best_ask_size) if book.mid2 else mid2 * 0.5
         return MarketView(
-            instrument, now, bid, ask, mid2 * 0.5, fair, signals.sigma(), position, limit,
+            instrument, now, bid, ask, mid2 * 0.5, fair, sigma, position, limit,
             gate.band_of(position, limit) if position else NORMAL,
             book.bids, book.asks, self.mark,
             signals.readings(book, now) if signals.names else NO_READINGS,

@@ -5,6 +5,7 @@ keeps the queue position of every order whose price is unchanged. It must not kn
 """
 
 from collections.abc import Iterable, Sequence
+from typing import Final
 
 import msgspec
 
@@ -48,7 +49,7 @@ class Settled:
         )
 
 
-_WORKING = frozenset({OrdStatus.NEW, OrdStatus.PARTIALLY_FILLED})
+WORKING: Final = frozenset({OrdStatus.NEW, OrdStatus.PARTIALLY_FILLED})
 
 
 def diff(live: Iterable[Order], quote: Quote, tolerance: Tolerance) -> Plan:
@@ -76,7 +77,7 @@ def _unserved(
     at_price: dict[Ticks, Order] = {}
     twins: list[Order] = []
     for order in own:
-        if order.status in _WORKING:
+        if order.status in WORKING:
             # Of two at one price the earlier is ahead in the queue.
             if order.price in at_price:
                 twins.append(order)
@@ -121,7 +122,7 @@ def _serve(
     exact = True
     for target in targets:
         order = slots.get(target.level)
-        if order is None or order.status not in _WORKING:
+        if order is None or order.status not in WORKING:
             return False
         size, placed = target.size, order.size
         if placed != size:

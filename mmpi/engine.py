@@ -181,7 +181,7 @@ class Engine:
                 self.violations += desk.position.identity_error() != 0
                 if self._touches_limit(desk):
                     actions = self._breached(now)
-            if now >= desk.next_quote:
+            if now >= desk.next_quote or (desk.marked and self.placement.must_pull(desk)):
                 actions += self._service(desk, now)
         elif desk.book.mid2 == 0:
             actions = self._without_mid(desk, now)
@@ -236,7 +236,7 @@ class Engine:
             failed = desk.answered(order.side, order.status, report.recv_ts)
         ended = len(desk.orders.live) < live
         waited = desk.deferred and ended and report.exec_type is not ExecType.REJECTED
-        if desk.reason or self.blocked or waited or failed:
+        if desk.reason or self.blocked or waited or failed or self.placement.must_pull(desk):
             # Pulling, or a target waited for this answer: do not wait for the next interval. (A reject is no answer to
             # wait for: where everything is refused, asking again at once would spend the order rate.)
             actions += self._service(desk, report.recv_ts)

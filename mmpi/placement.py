@@ -8,8 +8,9 @@ from collections.abc import Sequence
 
 from mmpi.actions import Action, Approved, CancelOrder, NewOrder, QueryOrder
 from mmpi.desk import EXACT, Desk
-from mmpi.differ import diff
-from mmpi.instrument import Nanos, Side
+from mmpi.differ import WORKING, diff
+from mmpi.instrument import BUY, SELL, Nanos, Side
+from mmpi.inventory import CRITICAL
 from mmpi.orders import Order, OrdStatus
 from mmpi.ports import QuoteLevel
 from mmpi.risk import Exposure, RiskGate, at_stake
@@ -57,6 +58,14 @@ class Placement:
                     return [*actions, *self.service(desk, others, blocked, now)]
         desk.requoted(now, plan.deferred)
         return actions
+
+    def must_pull(self, desk: Desk) -> bool:
+        """Return True if an order works that would increase a position which has reached CRITICAL: no time to wait."""
+        held, mid2, gate = desk.position.lots + desk.carry, desk.position.mid2, self._gate
+        if not held or not mid2 or gate.band_of(held, gate.limit(mid2, desk.instrument)) < CRITICAL:
+            return False
+        adding = BUY if held > 0 else SELL
+        return any(order.side == adding and order.status in WORKING for order in desk.orders.live.values())
 
     def _place(self, desk: Desk, side: Side, target: QuoteLevel, exposure: Exposure, now: Nanos) -> Approved | None:
         cl_ord_id = f"{self._prefix}{self.counter + 1:016x}"

@@ -110,6 +110,9 @@ class Quoter(Protocol):
     """What is told it only because it asks: fields of `Readings`, OWN_ORDERS, FAILED_LEGS."""
     uses_mark: bool
     """It may quote around the mark while there is no valid mid."""
+    prices_only: bool
+    """Of the market it looks at touch, mid and volatility alone: not at sizes, levels, signals or time. It is not asked
+    again while these and the position stay the same."""
 
     def quote(self, view: MarketView) -> Quote:
         """Return the wanted ladder."""

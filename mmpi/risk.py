@@ -168,8 +168,9 @@ class RiskGate:
         # The same comparison as in `band_of`, without the division: it runs at every book that finds a position.
         held = position if position > 0 else -position
         if held * mid2 * instrument.unit * 50_000_000 < self._hard * self.config.max_position:
-            if self.accepted:
-                self.accepted.pop(instrument.name, None)
+            # A price that lets its worth sink does not end what was accepted; less of it does.
+            if self.accepted and held < self.accepted.get(instrument.name, 0):
+                del self.accepted[instrument.name]
         elif not self.breach and held > self.accepted.get(instrument.name, 0):
             self.breach = HARD_INVENTORY
         return self.breach

@@ -1,7 +1,8 @@
 """Inventory bands: thresholds, and what the gate and the engine do in each band."""
 
+import msgspec
 import pytest
-from engine_builders import A, Bench, places
+from engine_builders import LADDER, A, Bench, cancels, places
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -95,6 +96,28 @@ def test_armed_with_it_a_position_does_not_latch_again() -> None:
     bench.after(2).book()
     assert not bench.engine.gate.breach
     assert RequestLatch(HARD_INVENTORY) in bench.fill("", 1, price=1000, exec_id="more")
+
+
+def test_critical_does_not_wait_for_the_next_round() -> None:
+    """The fill, or the price, that leads to CRITICAL pulls what would increase the position in the same step."""
+    slow = msgspec.structs.replace(LADDER, update_interval_s=3600.0)
+    bench = Bench(quoter=slow, risk=LIMITS).start()
+    assert {order.side for order in bench.orders()} == {BUY, SELL}
+    pulled = cancels(bench.fill("", 95, price=1000))
+    sides = {order.cl_ord_id: order.side for order in bench.orders()}
+    assert len(pulled) == 2 and {sides[action.cl_ord_id] for action in pulled} == {BUY}
+
+    bench = Bench(quoter=slow, risk=LIMITS).start()
+    assert cancels(bench.fill("", 85, price=1000)) == []
+    assert len(cancels(bench.after(1).book(1065, 1067))) >= 2
+
+
+def test_a_price_that_sinks_does_not_end_what_was_accepted() -> None:
+    """The same position at the old price again is still the one that was armed with."""
+    gate = RiskGate(LIMITS)
+    gate.inventory(130, 2000, A)
+    gate.rearmed(0, {"A": 130})
+    assert gate.inventory(130, 1800, A) == "" == gate.inventory(130, 2000, A)
 
 
 def test_the_memory_of_an_accepted_position_ends_below_hard() -> None:

@@ -224,3 +224,39 @@ def test_the_same_view_makes_the_same_ladder(strategy: type, data: st.DataObject
     quoter = make_quoter(config, CENTS)
     for view in (*views, *views, views[0]):
         assert quoter.quote(view) == ladder(config, view)
+
+
+BY_PRICES: Final[dict[type, dict[str, object]]] = {
+    LayeredConfig: {"reference": "mid"},
+    AvellanedaStoikovConfig: {
+        "reference": "mid", "use_regime": False, "pause_regime": False, "pause_imbalance": 0.0, "imbalance_shift": 0.0,
+        "flow_shift": 0.0,
+    },
+    GlftConfig: {"reference": "mid"},
+}  # fmt: skip
+"""What makes a strategy one that looks at prices alone."""
+
+
+@pytest.mark.parametrize("strategy", BY_PRICES)
+@few
+@given(data=st.data(), view=markets(), other=markets())
+def test_a_quoter_of_prices_only_looks_at_nothing_else(
+    strategy: type, data: st.DataObject, view: MarketView, other: MarketView
+) -> None:
+    """Sizes, levels, fair values of depth, signals and time may change: it says so, and the ladder stays the same."""
+    config = msgspec.structs.replace(data.draw(setting(strategy)), **BY_PRICES[strategy])
+    assert make_quoter(config, view.instrument).prices_only
+    changed = msgspec.structs.replace(
+        view, now=view.now + 5, weighted_mid=other.weighted_mid, bids=other.bids, asks=other.asks, mark=other.mark,
+        readings=other.readings, bid_failed=True, ask_failed=True,
+    )  # fmt: skip
+    assert ladder(config, changed) == ladder(config, view)
+
+
+def test_what_looks_at_more_than_prices_says_so() -> None:
+    """A fair value from sizes, a signal, or the levels behind the touch."""
+    for config in (
+        LayeredConfig(reference="weighted_mid"), GlftConfig(reference="micro_price"), ImproveConfig(),
+        AvellanedaStoikovConfig(use_regime=True), AvellanedaStoikovConfig(flow_shift=0.1),
+    ):  # fmt: skip
+        assert not make_quoter(config, CENTS).prices_only

@@ -23,8 +23,8 @@ PREFIX: Final = "0x" + "00" * 8
 JOB: Final = AvellanedaStoikovConfig(
     levels=5, update_interval_s=0.05, tolerance_percent=15.0, size_tolerance_percent=20.0
 )
-"""The yardstick's job: a ladder of five orders a side around a reservation price, decided anew at every book, its orders
-moved when they are off by 15% of their depth or 20% of their size."""
+"""The yardstick's job: a ladder of five orders a side around a reservation price, decided anew at every book; an order
+moves when it is off by 15% of its depth or 20% of its size."""
 
 
 def run(args: argparse.Namespace) -> int:

@@ -127,6 +127,7 @@ class AvellanedaStoikov:
         self.tolerance = tolerance_of(config.tolerance_ticks, config.tolerance_percent, config.size_tolerance_percent)
         self.signals = _signals(config)
         self.uses_mark = False
+        self.prices_only: bool = config.reference == "mid" and not self.signals
         self._size = OrderSize(config.size, config.notional, instrument, "avellaneda_stoikov")
         self._reference: int = REFERENCES.index(config.reference)
         self._levels: int = config.levels

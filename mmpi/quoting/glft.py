@@ -160,6 +160,7 @@ class Glft:
         self.tolerance = tolerance_of(config.tolerance_ticks, config.tolerance_percent, config.size_tolerance_percent)
         self.signals: frozenset[str] = frozenset(("micro_price",) if config.reference == "micro_price" else ())
         self.uses_mark = False
+        self.prices_only: bool = config.reference == "mid" and not self.signals
         self._size = OrderSize(config.size, config.notional, instrument, "glft")
         self._reference: int = REFERENCES.index(config.reference)
         self._levels: int = config.levels

@@ -82,6 +82,7 @@ class Improve:
         self._pair: bool = config.pair_policy == "cancel" and config.sides == "both"
         self.signals: frozenset[str] = frozenset({OWN_ORDERS, FAILED_LEGS} if self._pair else {OWN_ORDERS})
         self.uses_mark: bool = config.use_mark
+        self.prices_only = False
         self._size = OrderSize(config.size, config.notional, instrument, "improve")
         self._enough: Lots = instrument.lots(config.reference_size) if config.reference_size else 0
         self._worth: Money = money(config.reference_notional) if config.reference_notional else 0

@@ -48,6 +48,7 @@ class Layered:
         )
         self.signals: frozenset[str] = frozenset()
         self.uses_mark = False
+        self.prices_only: bool = config.reference == "mid"
         self.fixed_size: Lots = 0
         self.notional_ticks = 0.0
         """Size in lots is this over the price in ticks, when orders are sized by notional."""

@@ -171,7 +171,7 @@ def run_naive(engine: Any, books: list[bytes]) -> Pass:
 def stages(frames: list[Frame], params: EngineParams, instrument: Instrument) -> dict[str, float]:
     """Return the median microseconds of each stage, every stage run on its own over the inputs that it really had.
 
-    `orders` is the engine's whole time less the stages inside it: risk, differ, order store, actions.
+    `quote` is 0 where the quoter need not be asked again. `orders` is the engine's whole time less the stages inside it: risk, differ, order store, actions.
     """
     engine, session = _started(frames, params, instrument)
     desk = engine.desks[instrument.name]
@@ -194,8 +194,7 @@ def stages(frames: list[Frame], params: EngineParams, instrument: Instrument) ->
                 started = perf_counter_ns()
                 actions = engine.handle(event)
                 spent["engine"].append(perf_counter_ns() - started)
-                if spy.ns:
-                    spent["quote"].append(spy.ns)
+                spent["quote"].append(spy.ns)
             else:
                 actions = engine.handle(event)
                 if isinstance(event, Trade):
@@ -227,7 +226,7 @@ class _Spy:
     def __init__(self, inner: Quoter) -> None:
         self.inner = inner
         self.interval, self.refresh, self.tolerance = inner.interval, inner.refresh, inner.tolerance
-        self.signals, self.uses_mark = inner.signals, inner.uses_mark
+        self.signals, self.uses_mark, self.prices_only = inner.signals, inner.uses_mark, inner.prices_only
         self.ns = 0
 
     def quote(self, view: MarketView) -> Quote:
