@@ -171,8 +171,8 @@ def run_naive(engine: Any, books: list[bytes]) -> Pass:
 def stages(frames: list[Frame], params: EngineParams, instrument: Instrument) -> dict[str, float]:
     """Return the median microseconds of each stage, every stage run on its own over the inputs that it really had.
 
-    `quote` is 0 where the quoter need not be asked again. `orders` is the engine's whole time less the stages inside it:
-    risk, differ, order store, actions.
+    `quote` is 0 where the quoter need not be asked again. `orders` is the engine's whole time less the stages inside
+    it: risk, differ, order store, actions.
     """
     engine, session = _started(frames, params, instrument)
     desk = engine.desks[instrument.name]
