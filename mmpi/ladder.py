@@ -11,6 +11,8 @@ from mmpi.ports import MarketView, QuoteLevel, Tolerance
 
 REFERENCES: Final = ("mid", "weighted_mid", "micro_price")
 """What a ladder may be centred on."""
+NO_SPREAD: Final = "no_spread"
+"""Why nothing is quoted: bids and asks would be at one price."""
 SIZE_GUARD: Final = 1e-9
 """Lots of float error that rounding a size down forgives."""
 _FAR: Final = 1 << 62
@@ -111,6 +113,21 @@ class Side:
             self._high = -(-(10**digits) // grid.tick_mantissa)
         self._step = grid.step_at(tick)
         return self._low, self._high, self._step
+
+
+def apart(
+    bids: "tuple[QuoteLevel, ...]", asks: "tuple[QuoteLevel, ...]", position: Lots
+) -> "tuple[tuple[QuoteLevel, ...], tuple[QuoteLevel, ...]]":
+    """Return the sides without what would meet: of the side that adds to the position, when flat of both.
+
+    Only a spread of nothing, or a bound that cuts both sides off on the same side of the market, leads there.
+    """
+    while bids and asks and bids[0].price >= asks[0].price:
+        if position >= 0:
+            bids = bids[1:]
+        if position <= 0:
+            asks = asks[1:]
+    return bids, asks
 
 
 def centre(view: MarketView, reference: int) -> float:

@@ -5,7 +5,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmpi.instrument import Instrument, make_instrument
-from mmpi.ladder import OrderSize, Side, smallest_order
+from mmpi.ladder import NO_SPREAD, OrderSize, Side, apart, smallest_order
+from mmpi.ports import MarketView, QuoteLevel
+from mmpi.quoting import QuoterSettings, make_quoter
+from mmpi.quoting.avellaneda_stoikov import AvellanedaStoikovConfig
+from mmpi.quoting.glft import GlftConfig
+from mmpi.quoting.layered import LayeredConfig
 
 CENTS = make_instrument("BTC", "0.01", "0.001")
 FIVE = make_instrument("BTC", "0.1", "0.00001", significant_figures=5, min_notional="10")
@@ -84,3 +89,28 @@ def test_size_by_worth(price: float, lots: int) -> None:
     """A hundred of the quote currency at 10000: 10 lots of 0.001, rounded down beyond; a fixed size stays."""
     assert OrderSize("", "100", CENTS, "layered").lots(price) == lots
     assert OrderSize("0.5", "", CENTS, "layered").lots(price) == 500
+
+
+def test_sides_that_meet_give_way() -> None:
+    """What adds to the position goes first, both when flat, and only as far as they meet."""
+    bids = (QuoteLevel(0, 100, 1), QuoteLevel(1, 98, 1))
+    asks = (QuoteLevel(0, 99, 1), QuoteLevel(1, 101, 1))
+    assert apart(bids, asks, 5) == (bids[1:], asks)
+    assert apart(bids, asks, -5) == (bids, asks[1:])
+    assert apart(bids, asks, 0) == (bids[1:], asks[1:])
+    assert apart(bids[1:], asks, 0) == (bids[1:], asks)
+    assert apart(bids[:1], asks[:1], 0) == ((), ())
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        LayeredConfig(levels=1, spread_percent=1e-11),
+        GlftConfig(levels=1, max_depth_bps=1e-10),
+        AvellanedaStoikovConfig(levels=1, min_half_spread_bps=0.0, max_half_spread_bps=1e-10),
+    ],
+)
+def test_a_spread_of_nothing_is_not_quoted(config: QuoterSettings) -> None:
+    """On a mid that is a tick, bid and ask would be at one price: nothing is quoted, and it says why."""
+    quote = make_quoter(config, CENTS).quote(MarketView(CENTS, 1, 999_900, 1_000_100, 1e6, 1e6, 1.0, 0, 10**6))
+    assert (quote.bids, quote.asks, quote.reason) == ((), (), NO_SPREAD)

@@ -17,7 +17,7 @@ from typing import Final
 
 from mmpi.instrument import SECOND, Instrument, Lots, Nanos
 from mmpi.inventory import CRITICAL, WARN
-from mmpi.ladder import REFERENCES, SIZE_GUARD, OrderSize, Side, centre, smallest_order, tolerance_of
+from mmpi.ladder import NO_SPREAD, REFERENCES, SIZE_GUARD, OrderSize, Side, apart, centre, smallest_order, tolerance_of
 from mmpi.ports import MarketView, Quote, QuoteLevel, Readings
 from mmpi.structs import QuoterConfig
 
@@ -254,7 +254,8 @@ class AvellanedaStoikov:
             bids = self._bids.bids(fair, depths, adding if position > 0 else whole, view.best_ask)
         if position > 0 or not withdrawn:
             asks = self._asks.asks(fair, depths, adding if position < 0 else whole, view.best_bid)
-        return Quote(fair, bids, asks, "" if bids or asks else "paused")
+        bids, asks = apart(bids, asks, position)
+        return Quote(fair, bids, asks, "" if bids or asks else "paused" if withdrawn else NO_SPREAD)
 
     def _paused(self, readings: Readings) -> bool:
         config = self.config

@@ -24,7 +24,7 @@ from typing import Final
 
 from mmpi.instrument import SECOND, Instrument, Lots, Nanos
 from mmpi.inventory import CRITICAL
-from mmpi.ladder import REFERENCES, OrderSize, Side, centre, smallest_order, tolerance_of
+from mmpi.ladder import NO_SPREAD, REFERENCES, OrderSize, Side, apart, centre, smallest_order, tolerance_of
 from mmpi.ports import MarketView, Quote, QuoteLevel
 from mmpi.quoting.avellaneda_stoikov import MOST_VOLATILITY, intensity_term
 from mmpi.structs import QuoterConfig
@@ -212,7 +212,8 @@ class Glft:
             bids = self._bids.bids(reference, away, self._lots(room - position, unit, least), view.best_ask)
         if position >= 0 or view.band < CRITICAL:
             asks = self._asks.asks(reference, near, self._lots(room + position, unit, least), view.best_bid)
-        return Quote(reference, bids, asks, "")
+        bids, asks = apart(bids, asks, position)
+        return Quote(reference, bids, asks, "" if bids or asks or position else NO_SPREAD)
 
     def _lots(self, room: Lots, unit: Lots, least: Lots) -> list[Lots]:
         """Return the sizes of orders that together fit in `room`: units, and what is left of it at the end."""

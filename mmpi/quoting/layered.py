@@ -7,6 +7,7 @@ at or through the opposite touch. It must not know orders, limits or time beyond
 import math
 
 from mmpi.instrument import BUY, SECOND, SELL, Instrument, Lots, Nanos, Side, Ticks, positive_decimal
+from mmpi.ladder import NO_SPREAD, apart
 from mmpi.ports import MarketView, Quote, QuoteLevel, Tolerance
 from mmpi.structs import QuoterConfig
 
@@ -78,7 +79,9 @@ class Layered:
             step = fair * config.step_percent / 100.0
             bids = self._side(BUY, fair, half_spread, step, size, view.best_ask)
             asks = self._side(SELL, fair, half_spread, step, size, view.best_bid)
-            self._inputs, self._quote = inputs, Quote(fair=fair, bids=bids, asks=asks)
+            bids, asks = apart(bids, asks, 0)
+            reason = "" if bids or asks else NO_SPREAD
+            self._inputs, self._quote = inputs, Quote(fair=fair, bids=bids, asks=asks, reason=reason)
         return self._quote
 
     def _side(
