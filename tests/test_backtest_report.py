@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("matplotlib", reason="the research extra (matplotlib) is not installed")
 
 from mmpi.cli import main  # noqa: E402

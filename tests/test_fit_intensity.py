@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 np = pytest.importorskip("numpy", reason="the research extra (numpy) is not installed")
 pytest.importorskip("pyarrow", reason="the research extra (pyarrow) is not installed")
 

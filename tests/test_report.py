@@ -8,6 +8,8 @@ import msgspec
 import pytest
 from report_builders import five_fills, random_walk
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("matplotlib", reason="the research extra (matplotlib) is not installed")
 
 from mmpi.errors import ConfigError  # noqa: E402
