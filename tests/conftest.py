@@ -9,9 +9,20 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-settings.register_profile("developer", deadline=None)
-settings.register_profile("ci", deadline=None, derandomize=True)
+EXAMPLES = 50
+"""Of each property where a test does not say: half of Hypothesis's own number, because the suite is to stay quick. A
+developer's runs draw others each time; CI draws the same."""
+settings.register_profile("developer", deadline=None, max_examples=EXAMPLES)
+settings.register_profile("ci", deadline=None, derandomize=True, max_examples=EXAMPLES)
+SLOW = "\npytestmark = pytest.mark.slow\n"
 settings.load_profile("ci" if os.environ.get("CI") else "developer")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave modules that are slow as a whole unread where only the quick ones run: their imports take seconds."""
+    if config.option.markexpr == "not slow" and collection_path.name.startswith("test_"):
+        return True if SLOW in collection_path.read_text(encoding="utf-8") else None
+    return None
 
 
 @pytest.fixture(scope="session")

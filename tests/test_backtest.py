@@ -97,6 +97,7 @@ def run(engine: Engine, market: Iterable[MarketEvent], folder: Path | None = Non
     return watch
 
 
+@pytest.mark.slow
 def test_the_generated_market_twice_is_the_same_journal(tmp_path: Path) -> None:
     """I10, I11, I14: two instruments, feed stalls: fills, exact profit, a clean end, the same bytes, exact replay."""
     journals = []

@@ -200,6 +200,7 @@ def test_a_reader_cannot_write(tmp_path: Path) -> None:
         HaltWord.open(tmp_path / "halt").set(RUN, "")
 
 
+@pytest.mark.slow
 def test_another_process_never_sees_half_a_halt(tmp_path: Path) -> None:
     """While one process sets, another one reads: every state belongs to its generation, every reason is whole."""
     writer = HaltWord.create(tmp_path / "halt")
@@ -277,6 +278,7 @@ def test_no_quoter_is_no_board(tmp_path: Path, content: bytes | None) -> None:
     assert StatusBoard.open(tmp_path / "status") is None
 
 
+@pytest.mark.slow
 def test_another_process_never_reads_half_a_status(tmp_path: Path) -> None:
     """While one process publishes as fast as it can, another one reads whole texts or none."""
     writer = StatusBoard.create(tmp_path / "status")

@@ -361,6 +361,7 @@ def test_a_dead_venue(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     assert f"mmpi run: ws://127.0.0.1:{port}/ws: no answer within 0.1 s" in ended.err
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("checked")
 def test_a_timed_run(run: Run, box: Path) -> None:
     """A run that ends by itself: exit 0, one summary on one line, and where the journal is."""
@@ -454,6 +455,7 @@ def test_kill_without_a_guardian(run: Run, box: Path) -> None:
     assert (stored.latched, stored.reason, stored.valid) == (True, "kill button", True)
 
 
+@pytest.mark.slow
 def test_kill_without_a_guardian_ends_a_frozen_quoter(
     run: Run, box: Path, sleeper: "subprocess.Popen[bytes]"
 ) -> None:
@@ -465,6 +467,7 @@ def test_kill_without_a_guardian_ends_a_frozen_quoter(
     assert f"the quoter (pid {sleeper.pid}) did not obey within 0.5 s and was killed" in ended.err
 
 
+@pytest.mark.slow
 def test_kill_stops_the_quoter_though_the_disk_does_not_take_the_latch(
     run: Run, box: Path, sleeper: "subprocess.Popen[bytes]", monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -518,6 +521,7 @@ def test_status_of_nothing(run: Run) -> None:
     assert lines[1:3] == ["quoter    no quoter has run", "guardian  not running"]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("checked")
 def test_status_after_a_run(
     run: Run, box: Path, guardian: Callable[..., Guardian], monkeypatch: pytest.MonkeyPatch

@@ -200,6 +200,7 @@ def manifest_rows(data: Path) -> dict[str, int]:
     return {name: int(rows) for name, rows in found}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=pytest.mark.slow) if name in LARGE else name for name in LINEAR]
 )

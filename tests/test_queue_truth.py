@@ -120,6 +120,7 @@ def _rank(exchange: Matching, event: OrderUpdate) -> int:
     return known[3] if known else 0
 
 
+@pytest.mark.slow
 def test_models_beat_touch_on_a_deep_queue(tmp_path: Path) -> None:
     """On a made-up market with many orders a level each model's error is at most half of touch's; the run repeats."""
     path = write(tmp_path, busy(2, 3000).rows)

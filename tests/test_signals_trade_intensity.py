@@ -51,6 +51,7 @@ def direct(seen: Trades, ts: int, tau_s: float) -> tuple[float, float]:
     return float(weights[sides > 0].sum()), float(weights[sides < 0].sum())
 
 
+@pytest.mark.slow
 def test_equals_the_direct_sums_over_many_events() -> None:
     """At random moments among 10^5 irregular trades both intensities, and Hawkes's, equal the sums to 1e-9."""
     events = irregular(MANY)

@@ -169,6 +169,7 @@ def markout_bps(fills: list[ExecReport], mids: list[tuple[Nanos, float]], after_
     return out
 
 
+@pytest.mark.slow
 def test_there_is_no_easy_money() -> None:
     """Fills come every few seconds, and 5 seconds later the market has on average moved past their price."""
     markouts: list[float] = []
