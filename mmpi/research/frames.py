@@ -13,8 +13,8 @@ import msgspec
 
 from mmpi.errors import ConfigError
 from mmpi.instrument import MILLISECOND, Nanos
-from mmpi.research.grid import EXACT
-from mmpi.research.jsonl import SUFFIXES, decompressed, read_line
+from mmpi.research.grid import EXACT, Tally
+from mmpi.research.jsonl import SUFFIXES, numbered_lines
 from mmpi.venues.hyperliquid.messages import BookMessage, Message, TradesMessage, is_of_no_interest, read
 
 MOST_DIGITS: Final = 20
@@ -40,26 +40,22 @@ def load(path: Path, coin: str, limit: int) -> tuple[str, list[Frame]]:
     frames: list[Frame] = []
     number, last = 0, 0
     try:
-        with path.open("rb") as file:
-            stream = decompressed(path, file)
-            while len(frames) < limit:
-                number += 1
-                line = read_line(stream, path, number)
-                if not line:
+        for number, line in numbered_lines(path, Tally()):
+            recv_ts, raw = _split(line.strip())
+            message = _read(raw, path, number)
+            if isinstance(message, BookMessage):
+                coin = coin or message.data.coin
+                own, time = message.data.coin, message.data.time
+                levels = min(map(len, message.data.levels))
+            elif isinstance(message, TradesMessage) and message.data:
+                own, time, levels = message.data[-1].coin, message.data[-1].time, 0
+            else:
+                continue
+            if own == coin:
+                last = max(last, recv_ts or time * MILLISECOND)
+                frames.append(Frame(last, raw, isinstance(message, BookMessage), levels))
+                if len(frames) == limit:
                     break
-                recv_ts, raw = _split(line.strip())
-                message = _read(raw, path, number)
-                if isinstance(message, BookMessage):
-                    coin = coin or message.data.coin
-                    own, time = message.data.coin, message.data.time
-                    levels = min(map(len, message.data.levels))
-                elif isinstance(message, TradesMessage) and message.data:
-                    own, time, levels = message.data[-1].coin, message.data[-1].time, 0
-                else:
-                    continue
-                if own == coin:
-                    last = max(last, recv_ts or time * MILLISECOND)
-                    frames.append(Frame(last, raw, isinstance(message, BookMessage), levels))
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
     if not any(frame.is_book for frame in frames):

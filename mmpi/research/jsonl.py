@@ -141,22 +141,30 @@ class LineReader:
 def lines(path: Path, instrument: Instrument, tally: Tally) -> Iterator[BookSnapshot | Trade | Mark]:
     """Yield the events of `instrument`; `tally.done` is bytes of the file. ConfigError names file and line."""
     reader = LineReader(instrument, tally)
+    for number, line in numbered_lines(path, tally):
+        try:
+            yield from reader.events(line)
+        except (ValueError, RecursionError) as error:
+            shown = line[:SHOWN].decode(errors="replace").rstrip()
+            raise ConfigError(f"{path}:{number}: not a Hyperliquid message ({error}): {shown!r}") from None
+
+
+def numbered_lines(path: Path, tally: Tally) -> Iterator[tuple[int, bytes]]:
+    """Yield the number (1 = first) and the bytes of each line that is not blank, unpacked as the file's name says.
+
+    `tally.done` is bytes of the file. ConfigError names file and line of what cannot be read, and an empty file.
+    """
     number = 0
     with path.open("rb") as file:
-        stream = decompressed(path, file)
+        stream = _decompressed(path, file)
         while True:
             number += 1
-            line = read_line(stream, path, number)
+            line = _line(stream, path, number)
             tally.done = file.tell()
             if not line:
                 break
-            if line.isspace():
-                continue
-            try:
-                yield from reader.events(line)
-            except (ValueError, RecursionError) as error:
-                shown = line[:SHOWN].decode(errors="replace").rstrip()
-                raise ConfigError(f"{path}:{number}: not a Hyperliquid message ({error}): {shown!r}") from None
+            if not line.isspace():
+                yield number, line
     if number == 1:
         raise ConfigError(f"{path}: empty; a data set needs at least one line")
 
@@ -167,7 +175,7 @@ def _split(line: bytes) -> tuple[Nanos | None, bytes]:
     return (int(head), rest) if head.isdigit() else (None, line)
 
 
-def read_line(stream: io.BufferedIOBase, path: Path, number: int) -> bytes:
+def _line(stream: io.BufferedIOBase, path: Path, number: int) -> bytes:
     """Return the next line, b"" at the end; ConfigError if it is too long or cannot be decompressed."""
     try:
         line = stream.readline(MAX_LINE)
@@ -178,7 +186,7 @@ def read_line(stream: io.BufferedIOBase, path: Path, number: int) -> bytes:
     return line
 
 
-def decompressed(path: Path, file: BinaryIO) -> io.BufferedIOBase:
+def _decompressed(path: Path, file: BinaryIO) -> io.BufferedIOBase:
     """Return a stream of the file's plain bytes, by the end of its name: .gz, .xz, .zst or anything else."""
     if path.suffix == ".xz":
         return io.BufferedReader(lzma.LZMAFile(file))

@@ -24,7 +24,7 @@ from mmpi.events import BookSnapshot, Level, Trade
 from mmpi.instrument import BUY, MILLISECOND, SECOND, SELL, Instrument, Lots, Nanos, Side, Ticks
 from mmpi.research.bitstamp_orders import BitstampOrders
 from mmpi.research.grid import LATEST, Tally, merge_levels, price_ticks, size_lots, usable
-from mmpi.research.jsonl import SHOWN, decompressed, read_line
+from mmpi.research.jsonl import SHOWN, numbered_lines
 from mmpi.sim.l3 import EXECUTE, OrderUpdate, SimEvent
 
 _PACKED: Final = ("", ".gz", ".xz", ".zst")
@@ -206,25 +206,15 @@ def updates(
     """Yield the events of a recording; `tally.done` is bytes of the file. ConfigError names file and line."""
     reader = OrderReader(instrument, tally, on_snapshot)
     rows = ".l3orders.csv" in path.name
-    number = 0
-    with path.open("rb") as file:
-        stream = decompressed(path, file)
-        while True:
-            number += 1
-            line = read_line(stream, path, number)
-            tally.done = file.tell()
-            if not line:
-                break
-            if line.isspace() or (rows and number == 1 and line.decode(errors="replace").strip() == HEADER):
-                continue
-            try:
-                events = reader.csv(line) if rows else reader.wslog(line)
-            except (ValueError, RecursionError) as error:
-                shown = line[:SHOWN].decode(errors="replace").rstrip()
-                raise ConfigError(f"{path}:{number}: not a Bitstamp order message ({error}): {shown!r}") from None
-            yield from events
-    if number == 1:
-        raise ConfigError(f"{path}: empty; a data set needs at least one line")
+    for number, line in numbered_lines(path, tally):
+        if rows and number == 1 and line.decode(errors="replace").strip() == HEADER:
+            continue
+        try:
+            events = reader.csv(line) if rows else reader.wslog(line)
+        except (ValueError, RecursionError) as error:
+            shown = line[:SHOWN].decode(errors="replace").rstrip()
+            raise ConfigError(f"{path}:{number}: not a Bitstamp order message ({error}): {shown!r}") from None
+        yield from events
 
 
 def _whole(text: str, what: str) -> int:
