@@ -2,6 +2,8 @@
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 np = pytest.importorskip("numpy", reason="the research extra (numpy) is not installed")
 
 from mmpi.research.bootstrap import (  # noqa: E402

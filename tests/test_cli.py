@@ -150,6 +150,7 @@ def test_an_interrupt_and_a_closed_pipe(run: Run, monkeypatch: pytest.MonkeyPatc
     assert run("check") == (130, "", "")
 
 
+@pytest.mark.slow
 def test_a_reader_that_leaves() -> None:
     """`mmpi schema | head -1` is no error."""
     line = f"{sys.executable} -m mmpi schema | head -1"
@@ -215,6 +216,7 @@ def test_schema(run: Run) -> None:
     assert json.loads(run("schema").out)["properties"].keys() >= {"venue", "risk", "instruments"}
 
 
+@pytest.mark.slow
 def test_a_daemons_check_is_done_elsewhere_and_once(run: Run, box: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A daemon has its configuration checked by another process; unchanged, it is not checked again; its errors are
     the daemon's."""
@@ -576,6 +578,7 @@ def test_kill_is_quick(box: Path, guardian: Callable[..., Guardian]) -> None:
     assert min(took) < 0.1, took
 
 
+@pytest.mark.slow
 def test_the_guardian_is_small(box: Path) -> None:
     """The guardian's process has no strategy, no configuration checker and no web framework in it."""
     assert box.is_dir()
@@ -584,6 +587,7 @@ def test_the_guardian_is_small(box: Path) -> None:
     assert loaded_by("import mmpi.commands.guard", *names) == ["coincurve"]
 
 
+@pytest.mark.slow
 def test_the_quoter_is_small(box: Path) -> None:
     """The quoter's process has only what quoting needs."""
     assert box.is_dir()

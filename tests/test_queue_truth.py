@@ -15,6 +15,8 @@ from mmpi.sim.l3 import ADD, EXECUTE, REDUCE, OrderUpdate, SimEvent
 from mmpi.sim.queue_models import ESTIMATES, FITTED_POWER, POWER_LAW
 from tests.order_files import busy, write
 
+pytestmark = pytest.mark.slow
+
 BTC = lookup("bitstamp_btcusd")
 MODELS = [SimConfig(queue="conservative"), SimConfig(queue="proportional"), SimConfig(queue="power_law", queue_power=4)]
 
@@ -120,7 +122,6 @@ def _rank(exchange: Matching, event: OrderUpdate) -> int:
     return known[3] if known else 0
 
 
-@pytest.mark.slow
 def test_models_beat_touch_on_a_deep_queue(tmp_path: Path) -> None:
     """On a made-up market with many orders a level each model's error is at most half of touch's; the run repeats."""
     path = write(tmp_path, busy(2, 3000).rows)
@@ -143,7 +144,6 @@ def test_a_recording_that_is_too_short_is_refused(tmp_path: Path) -> None:
         run(write(tmp_path, busy(2, 300).rows), BTC, orders=10)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("interval", [0.0, 3.6])
 @pytest.mark.parametrize("form", ["wslog.xz", "l3orders.csv.xz"])
 def test_the_models_on_recorded_orders(data: Path, form: str, interval: float) -> None:
@@ -156,7 +156,6 @@ def test_the_models_on_recorded_orders(data: Path, form: str, interval: float) -
         assert score.bias <= 0.01
 
 
-@pytest.mark.slow
 def test_the_shipped_exponent_is_the_fitted_one(data: Path) -> None:
     """The first half of the Bitstamp set gives the number that is shipped."""
     path = data / "raw" / "bitstamp_btcusd_20150501.wslog.xz"

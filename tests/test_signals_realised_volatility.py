@@ -60,6 +60,7 @@ def irregular(count: int, chance: random.Random) -> list[Observation]:
     return points
 
 
+@pytest.mark.slow
 def test_equals_the_direct_sums_over_many_events() -> None:
     """After each of 10^5 irregular events (checked at random ones) each window equals its direct sum to 1e-9."""
     chance = random.Random(5)

@@ -96,6 +96,7 @@ def test_without_any_yardstick_there_is_no_ratio(
     assert result.bytes_to_actions_us["p50"] > 0
 
 
+@pytest.mark.slow
 def test_the_command_prints_one_line(
     frames: list[Frame], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
