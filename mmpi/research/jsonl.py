@@ -20,15 +20,13 @@ import msgspec
 
 from mmpi.errors import ConfigError
 from mmpi.events import BookSnapshot, Level, Mark, Trade
-from mmpi.instrument import BUY, MILLISECOND, SECOND, SELL, Instrument, Nanos, Side
-from mmpi.research.grid import EXACT, LATEST, Tally, merge_levels, price_ticks, size_lots, usable
-from mmpi.venues.hyperliquid.messages import GREETING, WireAssetCtx, WireBook, WireLevel, WireTrade, side_of
+from mmpi.instrument import BUY, MILLISECOND, SELL, Instrument, Nanos, Side
+from mmpi.research.grid import LATEST, Tally, merge_levels, price_ticks, size_lots, usable
+from mmpi.venues.hyperliquid.messages import GREETING, WireAssetCtx, WireBook, WireLevel, WireTrade, side_of, venue_mark
 
 SUFFIXES: Final = (".jsonl", ".jsonl.gz", ".jsonl.zst")
 MAX_LINE: Final = 16 * 2**20
 """Bytes; the venue's longest message is below 100 kB, and memory has to stay bounded on a file without line ends."""
-HOUR: Final[Nanos] = 3600 * SECOND
-"""Funding is paid every full hour, at the rate told then (Hyperliquid documentation, "Funding", read 2026-11-21)."""
 SHOWN: Final = 60
 """Characters of a bad line that its error shows."""
 
@@ -114,19 +112,13 @@ class LineReader:
         return Trade(recv_ts, name, exch_ts, trade.tid, side, price, size) if size else None
 
     def _mark(self, context: WireAssetCtx, stamp: Nanos | None) -> list[Mark]:
-        recv_ts, ctx = self._receive(stamp, 0), context.ctx
+        recv_ts = self._receive(stamp, 0)
         if context.coin != self._instrument.name or recv_ts == 0:
             self._tally.ignored += 1
             return []
-        mark, index = self._price(ctx.mark_px), self._price(ctx.oracle_px)
-        self._tally.missing_marks += (mark == 0.0) + (index == 0.0) + (ctx.funding is None)
-        due = recv_ts - recv_ts % HOUR + HOUR if ctx.funding is not None else 0
-        return [Mark(recv_ts, self._instrument.name, 0, mark, index, ctx.funding or 0.0, due)]
-
-    def _price(self, price: float) -> float:
-        """Return a price in float ticks, 0.0 if it is none."""
-        ticks = price * self._instrument.ticks_per_quote
-        return ticks if 0 < ticks < EXACT else 0.0
+        event = venue_mark(context, self._instrument, recv_ts)
+        self._tally.missing_marks += (event.mark == 0.0) + (event.index == 0.0) + (event.next_ts == 0)
+        return [event]
 
     def _receive(self, stamp: Nanos | None, own_time: Nanos) -> Nanos:
         recv_ts = max(own_time, self._recv_ts) if stamp is None else stamp
