@@ -324,6 +324,7 @@ class OrderStore:
 
     def restore(self, state: "StoreState") -> None:
         """Take the state that `checkpoint` returned."""
+        self.version += 1
         self.live = {row[0]: order_from_row(row) for row in state.live}
         self.doubtful = {name: order for name, order in self.live.items() if order.status in _DOUBTFUL}
         self.finished = {row[0]: order_from_row(row) for row in state.finished}

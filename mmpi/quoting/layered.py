@@ -6,9 +6,9 @@ at or through the opposite touch. It must not know orders, limits or time beyond
 
 import math
 
-from mmpi.instrument import BUY, SECOND, SELL, Instrument, Lots, Nanos, Side, Ticks, positive_decimal
-from mmpi.ladder import NO_SPREAD, apart
-from mmpi.ports import MarketView, Quote, QuoteLevel, Tolerance
+from mmpi.instrument import BUY, SECOND, SELL, Instrument, Lots, Nanos, Side, Ticks
+from mmpi.ladder import NO_SPREAD, OrderSize, apart, tolerance_of
+from mmpi.ports import MarketView, Quote, QuoteLevel
 from mmpi.structs import QuoterConfig
 
 
@@ -42,22 +42,11 @@ class Layered:
         self.instrument = instrument
         self.interval: Nanos = round(config.update_interval_s * SECOND)
         self.refresh: Nanos = 0
-        self.tolerance = Tolerance(
-            ticks=config.tolerance_ticks,
-            offset_fraction=config.tolerance_percent / 100.0,
-            size_fraction=config.size_tolerance_percent / 100.0,
-        )
+        self.tolerance = tolerance_of(config.tolerance_ticks, config.tolerance_percent, config.size_tolerance_percent)
         self.signals: frozenset[str] = frozenset()
         self.uses_mark = False
         self.prices_only: bool = config.reference == "mid"
-        self.fixed_size: Lots = 0
-        self.notional_ticks = 0.0
-        """Size in lots is this over the price in ticks, when orders are sized by notional."""
-        if config.size:
-            self.fixed_size = instrument.lots(config.size)
-        else:
-            notional = float(positive_decimal(config.notional, f"instrument {instrument.name}: layered.notional"))
-            self.notional_ticks = notional * instrument.ticks_per_quote * instrument.lots_per_base
+        self._size = OrderSize(config.size, config.notional, instrument, "layered")
         self._inputs: tuple[float, float, Lots, Ticks, Ticks] = (0.0, 0.0, 0, 0, 0)
         self._quote = Quote(fair=0.0, bids=(), asks=())
         """The ladder of `_inputs`."""
@@ -66,7 +55,7 @@ class Layered:
         """Return the ladder around the reference price; both sides empty where the size is below one lot."""
         config = self.config
         fair = view.weighted_mid if config.reference == "weighted_mid" else view.mid
-        size = self.fixed_size or int(self.notional_ticks / fair)
+        size = self._size.lots(fair)
         if size <= 0:
             return Quote(fair=fair, bids=(), asks=(), reason="size_below_lot")
         half_spread = fair * config.spread_percent / 200.0
