@@ -7,11 +7,12 @@ VENV ?= .venv
 PYTHON ?=
 ARGS ?=
 BIN := $(VENV)/bin
+ORACLE := $(VENV)-oracle
 BOOTSTRAP := @VENV="$(VENV)" PYTHON="$(PYTHON)" scripts/bootstrap
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test setup lint unit slow bench lock
+.PHONY: help demo test setup oracle lint unit slow bench lock
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -31,6 +32,9 @@ endif
 setup: ## make .venv with everything: run, research and development
 	$(BOOTSTRAP) dev
 
+oracle: setup ## make .venv-oracle with the venue's own client, which the slow suite plays against ours
+	@VENV="$(ORACLE)" PYTHON="$(BIN)/python" scripts/bootstrap oracle
+
 lint: setup ## ruff, mypy --strict and the import contracts
 	$(BIN)/ruff check
 	$(BIN)/mypy
@@ -39,7 +43,7 @@ lint: setup ## ruff, mypy --strict and the import contracts
 unit: setup ## the unit suite, on two cores
 	$(BIN)/pytest -m "not slow" -n 2
 
-slow: setup ## the process-level suites, one after the other
+slow: setup oracle ## the process-level suites, one after the other
 	$(BIN)/pytest -m slow
 
 bench: setup ## measure speed and memory; the table is written to bench/table.txt, too
