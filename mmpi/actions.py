@@ -40,6 +40,24 @@ class CancelOrder(msgspec.Struct, frozen=True, array_like=True, tag="c", gc=Fals
     order_id: str
 
 
+class AmendOrder(msgspec.Struct, frozen=True, array_like=True, tag="a", gc=False):
+    """Replace one of our orders by another in one step; the new one has an id of its own (FIX: OrigClOrdID, ClOrdID).
+
+    `order_id` is the venue's name of the order replaced.
+    """
+
+    instrument: str
+    orig_cl_ord_id: str
+    order_id: str
+    cl_ord_id: str
+    side: Side
+    price: Ticks
+    size: Lots
+    level: int
+    time_in_force: TimeInForce = TimeInForce.POST_ONLY
+    reduce_only: bool = False
+
+
 class QueryOrder(msgspec.Struct, frozen=True, array_like=True, tag="q", gc=False):
     """Ask the venue what became of one of our orders (its fate is UNKNOWN)."""
 
@@ -60,7 +78,26 @@ class RequestReconcile(msgspec.Struct, frozen=True, array_like=True, tag="r", gc
     reason: str
 
 
-Action: TypeAlias = NewOrder | CancelOrder | QueryOrder | RequestLatch | RequestReconcile
+class ScheduleCancel(msgspec.Struct, frozen=True, array_like=True, tag="d", gc=False):
+    """Have the venue cancel everything at `time` unless it is told otherwise before (dead-man switch); 0 = never."""
+
+    time: Nanos
+
+
+class RequestBudget(msgspec.Struct, frozen=True, array_like=True, tag="b", gc=False):
+    """Ask the venue how many requests are left; the answer comes as `Budget`."""
+
+
+Action: TypeAlias = (
+    NewOrder
+    | CancelOrder
+    | AmendOrder
+    | QueryOrder
+    | RequestLatch
+    | RequestReconcile
+    | ScheduleCancel
+    | RequestBudget
+)
 
 
 class Approved(msgspec.Struct, frozen=True, array_like=True, gc=False):

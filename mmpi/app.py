@@ -5,6 +5,7 @@ It must not hold behaviour of its own beyond starting, stopping and exit codes.
 """
 
 import asyncio
+import os
 import random
 import signal
 import sys
@@ -17,20 +18,23 @@ from typing import Any, Final
 import msgspec
 
 from mmpi.desk import DeskParams
+from mmpi.device.clock_sync import is_synchronised
 from mmpi.device.identity import next_prefix
 from mmpi.device.latch import Latch
 from mmpi.engine import Engine, EngineParams
 from mmpi.errors import ConfigError, DeviceError, RefusedError, RemoteError
-from mmpi.instrument import SECOND, Instrument, make_instrument
+from mmpi.governor import GovernorConfig
+from mmpi.instrument import BUY, SECOND, Instrument, make_instrument
 from mmpi.journal.record import Checkpoint
 from mmpi.journal.writer import JournalWriter
 from mmpi.runtime import ipc
 from mmpi.runtime.board import HaltWord, StatusBoard, lock
 from mmpi.runtime.build import build_id
+from mmpi.runtime.clock_watch import ClockWatch
 from mmpi.runtime.feeds import VenueFeed, play
 from mmpi.runtime.gateway import PaperGateway, VenueGateway
 from mmpi.runtime.loop import Loop, Outlet, SteadyClock
-from mmpi.runtime.secret_files import read_secret
+from mmpi.runtime.secret_files import keep_out_of_core_dumps, read_address, read_secret
 from mmpi.runtime.service import notifier
 from mmpi.runtime.summary import summarise
 from mmpi.runtime.venue_facts import VenueFacts, ask
@@ -40,11 +44,14 @@ from mmpi.sim.market import GENERATED, Market
 from mmpi.sim.model import model_for
 from mmpi.sim.venue import SimVenue
 from mmpi.status import Summary
+from mmpi.upkeep import UpkeepConfig
 from mmpi.venues.hyperliquid.session import HyperliquidSession
 from mmpi.venues.hyperliquid.signing import Signer, parse_key
 
 STOP_S: Final = 5.0
 """Time for the venue to confirm, after a request to stop, that none of our orders is left."""
+MAX_LISTED: Final = 20
+"""Orders that the sentence about an unconfirmed stop names."""
 LATCH_S: Final = 0.25
 """The guardian must answer a request to latch within this; otherwise the quoter stops itself."""
 HOW_TO_ARM: Final = "to arm it again: mmpi arm"
@@ -64,7 +71,7 @@ def run_quoter(settings: Settings, *, service: bool, seconds: float = 0.0) -> Ou
         raise RefusedError(f"latched: {stored.reason}; nothing is quoted; {HOW_TO_ARM}")
     guard = lock(settings.paths.quoter_lock)
     try:
-        return asyncio.run(_Quoter(settings).run(seconds))
+        return asyncio.run(_Quoter(settings, service=service).run(seconds))
     finally:
         guard.close()
 
@@ -72,7 +79,7 @@ def run_quoter(settings: Settings, *, service: bool, seconds: float = 0.0) -> Ou
 class _Quoter:
     """One run of the quoter process."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, service: bool = False) -> None:
         self.settings = settings
         self.clock = SteadyClock()
         self.live = settings.venue.mode in ("practice", "live")
@@ -81,6 +88,7 @@ class _Quoter:
         self.loop: Loop
         self.engine: Engine
         self.failure = ""
+        self.service = service
         self._background: set[asyncio.Task[None]] = set()
 
     async def run(self, seconds: float) -> Outcome:
@@ -121,33 +129,47 @@ class _Quoter:
             await asyncio.wait({ticking}, timeout=STOP_S)
             _raise_from(ticking)
             if not self.engine.stopped:
-                left = self.engine.live_orders()
-                why = f"the venue did not confirm within {STOP_S:g} s that no order of ours is live; we know of {left}"
-                self.failure = self.failure or why
+                self.failure = self.failure or what_is_left(self.engine)
         finally:
             ticking.cancel()
             waiting.cancel()
 
     async def _at_venue(self) -> "_Start":
         """Hyperliquid: market data and, unless on paper, orders on one WebSocket."""
-        venue, secrets = self.settings.venue, Path(self.settings.paths.secrets_dir)
+        venue = self.settings.venue
         url = venue.websocket_url()
-        signer, account = None, ""
-        if self.live:
-            key_file = secrets / "quoter.key"
-            account = read_secret(secrets / "account").lower()
-            signer = Signer(parse_key(read_secret(key_file), str(key_file)), mainnet=venue.network == "mainnet")
-        facts = await ask(url, signer.address if signer else "")
-        if signer is not None:
-            facts.check_agent(signer.address, account, str(secrets / "quoter.key"))
+        keys = _keys(self.settings) if self.live else None
+        facts = await ask(url, keys.signer.address if keys else "", ca_file=venue.ca_file)
+        if keys is not None:
+            facts.check_agent(keys.signer.address, keys.account, keys.file)
         markets = {each.name: _venue_market(each, facts) for each in self.settings.instruments}
         self._build({name: market[0] for name, market in markets.items()})
-        session = HyperliquidSession(markets, account, signer, self.prefix, venue.expires_after_ms)
-        feed = VenueFeed(url, session, self.clock)
-        if signer is not None:
+        account, signer = (venue.vault.lower() or keys.account, keys.signer) if keys else ("", None)
+        session = HyperliquidSession(
+            markets, account, signer, self.prefix, venue.expires_after_ms, vault=venue.vault.lower(), adopt=venue.adopt
+        )
+        if keys is not None:
+            watch = self._clock_watch(facts)
+            feed = VenueFeed(url, session, self.clock, watch, venue.ca_file)
             return _Start(VenueGateway(session, feed.link, self.halt, self._latch), lambda loop: feed.run(loop, None))
+        feed = VenueFeed(url, session, self.clock, ca_file=venue.ca_file)
         sim = self._sim()
         return _Start(PaperGateway(sim, self.halt, self._latch), lambda loop: feed.run(loop, sim))
+
+    def _clock_watch(self, facts: VenueFacts) -> ClockWatch:
+        """Return the watch on the venue's time; RefusedError, by hand, if the clock is not to be trusted (I8).
+
+        A service starts all the same: it places nothing, and goes on by itself once the clock is right.
+        """
+        clock, must = self.settings.clock, self.settings.clock.require_sync and self.settings.venue.mode == "live"
+        watch = ClockWatch(clock.max_offset_ms, time.time_ns, is_synchronised if must else None)
+        if facts.clock is not None:
+            watch.seed(facts.clock.offset, self.clock.now())
+        fault = watch.fault(self.clock.now())
+        if fault and not self.service:
+            advice = "set the time (chrony, timedatectl), then start again"
+            raise RefusedError(f"clock: {fault}; nothing is quoted; {advice}")
+        return watch
 
     async def _on_generated_market(self) -> "_Start":
         """The built-in market in front of the simulated exchange."""
@@ -164,7 +186,7 @@ class _Quoter:
         return SimVenue(Matching(instruments, sim), sim, random.Random(sim.seed))
 
     def _build(self, instruments: dict[str, Instrument]) -> None:
-        self.engine = Engine(engine_params(self.settings, instruments, self.prefix, book_has_own=self.live))
+        self.engine = Engine(engine_params(self.settings, instruments, self.prefix, at_venue=self.live))
 
     def _journal(self) -> JournalWriter:
         sizes = self.settings.journal
@@ -184,8 +206,8 @@ class _Quoter:
             mode=self.settings.venue.mode,
             venue=self.settings.venue.name,
             latency=self.loop.latency(),
-            deadman="UNSUPPORTED",
-            latch="latched" if self.engine.latched else "armed",
+            now=self.loop.now(),
+            latch="latched" if self.engine.standing.latched else "armed",
         )
 
     def _latch(self, reason: str) -> None:
@@ -233,14 +255,58 @@ def _halt_word(settings: Settings, *, required: bool) -> HaltWord | None:
 
 
 def engine_params(
-    settings: Settings, instruments: dict[str, Instrument], prefix: str, *, book_has_own: bool = False
+    settings: Settings, instruments: dict[str, Instrument], prefix: str, *, at_venue: bool = False
 ) -> EngineParams:
-    """Return what an engine is built from; `book_has_own` where orders go to the venue that the books come from."""
+    """Return what an engine is built from; `at_venue` where orders go to the venue that the books come from."""
+    venue = settings.venue
+    governor = GovernorConfig(venue.weight_per_minute, venue.budget_low, venue.budget_reserve)
     return EngineParams(
         cl_ord_prefix=prefix,
-        desks=tuple(DeskParams(instruments[each.name], each.quoter, book_has_own) for each in settings.instruments),
+        desks=tuple(DeskParams(instruments[each.name], each.quoter, at_venue) for each in settings.instruments),
         risk=settings.risk,
-        patience=round(settings.venue.ack_timeout_s * SECOND),
+        patience=round(venue.ack_timeout_s * SECOND),
+        upkeep=UpkeepConfig(governor, amends=venue.amend) if at_venue else None,
+    )
+
+
+class _Keys(msgspec.Struct, frozen=True):
+    """The account, and who signs for it."""
+
+    account: str
+    signer: Signer
+    file: str
+
+
+def _keys(settings: Settings) -> _Keys:
+    """Return the quoter's keys; ConfigError if they cannot be used, or live if the guardian has the same one."""
+    keep_out_of_core_dumps()
+    secrets, venue = Path(settings.paths.secrets_dir), settings.venue
+    path = secrets / "quoter.key"
+    key = parse_key(read_secret(path), str(path))
+    other = secrets / "guardian.key"
+    if venue.mode == "live" and os.access(other, os.R_OK) and parse_key(read_secret(other), str(other)) == key:
+        raise ConfigError(
+            f"{other}: is the quoter's key too; allowed: a key of the guardian's own (the venue counts nonces by key, "
+            "and the guardian must be able to cancel whatever becomes of the quoter)"
+        )
+    account = read_address(secrets / "account")
+    return _Keys(account, Signer(key, mainnet=venue.network == "mainnet"), str(path))
+
+
+def what_is_left(engine: Engine) -> str:
+    """Return the sentence about a stop that the venue did not confirm: which orders may still be live."""
+    orders = [
+        f"{name} {'buy' if order.side == BUY else 'sell'} {desk.instrument.size_text(order.leaves)} at "
+        f"{desk.instrument.price_text(order.price)} ({order.cl_ord_id}, {order.status.value})"
+        for name, desk in engine.desks.items()
+        for order in desk.orders.live.values()
+    ]
+    left = "; ".join(orders[:MAX_LISTED])
+    if len(orders) > MAX_LISTED:
+        left += f"; and {len(orders) - MAX_LISTED} more"
+    return (
+        f"the venue did not confirm within {STOP_S:g} s that no order of ours is live; we know of "
+        f"{len(orders)}{': ' if orders else ''}{left}"
     )
 
 

@@ -7,13 +7,15 @@ It must not know other instruments or the account.
 from typing import Final
 
 from mmpi.book import BookOutcome, BookState, OrderBook
+from mmpi.caution import Caution, CautionState
 from mmpi.differ import Settled
-from mmpi.events import Bbo, BookDelta, BookSnapshot, Funding, Mark, Trade
+from mmpi.events import Bbo, BookDelta, BookSnapshot, ExecReport, ExecType, Funding, Mark, Trade
+from mmpi.governor import STEPS
 from mmpi.instrument import BUY, SECOND, SELL, Instrument, Lots, Nanos, Side, Ticks
 from mmpi.inventory import NORMAL
 from mmpi.orders import OrderStore, OrdStatus, StoreState
 from mmpi.others import NOBODY, NONE, Own, others
-from mmpi.ports import FAILED_LEGS, NO_READINGS, OWN_ORDERS, MarketView, Quote, Tolerance
+from mmpi.ports import FAILED_LEGS, NO_READINGS, OWN_ORDERS, MarketView, Quote, QuoteLevel, Tolerance
 from mmpi.position import Position
 from mmpi.quoting import QuoterSettings, make_quoter
 from mmpi.risk import Exposure, Refusal, RiskGate
@@ -27,6 +29,8 @@ MAX_FUNDING_IDS: Final = 1024
 """Funding payments remembered to drop duplicates: six weeks of hourly ones."""
 _USABLE: Final = frozenset({BookOutcome.OK, BookOutcome.LOCKED})
 EXACT: Final = Tolerance(0, 0.0, 0.0)
+THIN: Final = 0.25e-4
+"""Of the price: what the tolerance is widened by, beside its own doubling, at each step of thinning out."""
 _BID, _ASK = 1, 2
 _TAKEN: Final = (OrdStatus.NEW, OrdStatus.PARTIALLY_FILLED)
 _APPLIED: Final = _USABLE | {BookOutcome.CROSSED, BookOutcome.ONE_SIDED}
@@ -56,6 +60,8 @@ class DeskState(State, frozen=True):
     drift: Lots
     funding_ids: "list[str]"
     own: "Own"
+    fault: str
+    cautions: "tuple[CautionState, CautionState]"
 
 
 class Desk:
@@ -101,6 +107,10 @@ class Desk:
         self.drift: Lots = 0
         """Difference to the venue's position at the last reconciliation."""
         self.funding_ids: dict[str, None] = {}
+        self.fault = ""
+        """Why the venue lets nobody trade here any more."""
+        self._cautions = {BUY: Caution(), SELL: Caution()}
+        self._tolerances = [_widened(self.quoter.tolerance, step) for step in range(STEPS + 1)]
 
     def apply(self, event: BookSnapshot | BookDelta | Bbo) -> bool:
         """Return True if the valid mid may have moved; take a market message."""
@@ -155,6 +165,23 @@ class Desk:
         self.retry_at = now + max(self.quoter.refresh, self.quoter.interval)
         return self._pairs and not self.orders.open_size(side)
 
+    def heed(self, side: Side, report: ExecReport) -> None:
+        """Take a post-only refusal on a side, or the venue's word that an order rests there."""
+        if report.exec_type is ExecType.NEW:
+            self._cautions[side].taken()
+        else:
+            self._cautions[side].refused(report.recv_ts)
+            # What was refused was at a price that the last ladder wanted: make the next one anew.
+            self.forget()
+
+    def is_pausing(self, side: Side, now: Nanos) -> bool:
+        """Return True while post-only refusals keep new orders off a side."""
+        return now < self._cautions[side].until
+
+    def forget(self) -> None:
+        """Ask the quoter again though the market did not move: what it was told beside the market has changed."""
+        self._seen = (0, 0, 0, 0.0, 0)
+
     def wanted(self, now: Nanos, gate: RiskGate, blocked: str) -> Quote:
         """Return the ladder wanted now; empty, with the reason, when `blocked` or without a valid price."""
         book, heard = self.book, self.market_ts
@@ -169,8 +196,8 @@ class Desk:
             if not (book.valid or book.mid2) and book.best_bid and book.best_ask:
                 # Not one-sided but lost: its prices are of another time.
                 rest = NOBODY
-        if blocked:
-            reason = blocked
+        if blocked or self.fault:
+            reason = blocked or f"venue: {self.fault}"
         elif mid2 == 0:
             reason = "no_price"
         elif now - heard > gate.stale_after:
@@ -188,18 +215,23 @@ class Desk:
                     self._seen, self._quote = seen, quote
             if quote.reason == "size_below_lot":
                 gate.count(Refusal.SIZE_BELOW_LOT)
+            if self._cautions[BUY].streak or self._cautions[SELL].streak:
+                quote = self._standing_off(quote)
             shaped = gate.shape(quote, self.instrument, position, mid2)
             self.reason = "" if shaped.bids or shaped.asks else (quote.reason or "position_limit")
             return shaped
         self.reason = reason
         return Quote(fair=0.0, bids=(), asks=(), reason=reason)
 
-    def tolerance(self, now: Nanos) -> Tolerance:
-        """Return how far orders may be from their targets at `now`: nothing when a refresh is due."""
+    def tolerance(self, now: Nanos, thinning: int = 0) -> Tolerance:
+        """Return how far orders may be from their targets at `now`: nothing when a refresh is due.
+
+        `thinning` is the governor's step: the more of it, the wider and the rarer.
+        """
         if self.quoter.refresh and now >= self.next_refresh:
-            self.next_refresh = now + self.quoter.refresh
+            self.next_refresh = now + (self.quoter.refresh << thinning)
             return EXACT
-        return self.quoter.tolerance
+        return self._tolerances[thinning]
 
     def exposure(self, elsewhere: int) -> Exposure:
         """Return what is at stake here, orders of unknown fate included."""
@@ -231,9 +263,10 @@ class Desk:
             deadline = _sooner(deadline, max(self.retry_at, self.next_quote))
         self.deadline = deadline
 
-    def requoted(self, now: Nanos, deferred: int) -> None:
+    def requoted(self, now: Nanos, deferred: int, thinning: int = 0) -> None:
         """Note that a plan was made at `now`; a pulled ladder may come back sooner than a slow quoter moves one."""
-        self.next_quote = now + (min(self.quoter.interval, PULLED) if self.reason else self.quoter.interval)
+        interval = self.quoter.interval << thinning
+        self.next_quote = now + (min(interval, PULLED) if self.reason else interval)
         self.deferred = deferred > 0
         self.dirty = self.deferred
 
@@ -252,6 +285,8 @@ class Desk:
             drift=self.drift,
             funding_ids=list(self.funding_ids),
             own=self._own,
+            fault=self.fault,
+            cautions=(self._cautions[BUY].checkpoint(), self._cautions[SELL].checkpoint()),
         )
 
     def restore(self, state: DeskState) -> None:
@@ -266,6 +301,15 @@ class Desk:
         self.reason, self.carry, self.drift = state.reason, state.carry, state.drift
         self.funding_ids = dict.fromkeys(state.funding_ids)
         self._own = state.own
+        self.fault = state.fault
+        self._cautions[BUY].restore(state.cautions[0])
+        self._cautions[SELL].restore(state.cautions[1])
+
+    def _standing_off(self, quote: Quote) -> Quote:
+        """Return the quote with each side moved out by as many increments as its refusals have taught."""
+        bids = _moved(quote.bids, -self._cautions[BUY].steps, self.instrument)
+        asks = _moved(quote.asks, self._cautions[SELL].steps, self.instrument)
+        return Quote(quote.fair, bids, asks, quote.reason)
 
     def _view(self, now: Nanos, mid2: int, sigma: float, position: Lots, gate: RiskGate) -> MarketView:
         book, signals, instrument = self.book, self.signals, self.instrument
@@ -285,3 +329,31 @@ class Desk:
 
 def _sooner(a: Nanos, b: Nanos) -> Nanos:
     return b if a == 0 else min(a, b)
+
+
+def _widened(tolerance: Tolerance, step: int) -> Tolerance:
+    """Return the tolerance at a step of thinning out."""
+    if step == 0:
+        return tolerance
+    factor = 1 << step
+    return Tolerance(
+        tolerance.ticks * factor,
+        tolerance.offset_fraction * factor,
+        tolerance.size_fraction,
+        tolerance.price_fraction * factor + (factor - 1) * THIN,
+    )
+
+
+def _moved(rungs: "tuple[QuoteLevel, ...]", steps: int, grid: Instrument) -> "tuple[QuoteLevel, ...]":
+    """Return a side's rungs moved by increments of price (down if negative), still strictly monotone and above zero."""
+    if steps == 0:
+        return rungs
+    moved: list[QuoteLevel] = []
+    last = 0
+    for rung in rungs:
+        wished = rung.price + steps * grid.step_at(rung.price)
+        price = grid.round_bid(wished) if steps < 0 else grid.round_ask(wished)
+        if price > 0 and (not moved or (price < last if steps < 0 else price > last)):
+            moved.append(QuoteLevel(rung.level, price, rung.size))
+            last = price
+    return tuple(moved)

@@ -9,30 +9,17 @@ from typing import Final
 
 import msgspec
 
-from mmpi.actions import Approved, RequestLatch, RequestReconcile
+from mmpi import events
+from mmpi.actions import Approved, RequestLatch
 from mmpi.desk import Desk, DeskParams, DeskState
-from mmpi.events import (
-    Bbo,
-    BookDelta,
-    BookSnapshot,
-    Connected,
-    Disconnected,
-    Event,
-    ExecReport,
-    ExecType,
-    Funding,
-    Halted,
-    Mark,
-    Reconciled,
-    Resumed,
-    Stopping,
-    Timer,
-    Trade,
-)
-from mmpi.instrument import Money, Nanos
+from mmpi.events import DEAD_MAN, POST_ONLY, RATE_LIMIT, Event, ExecReport, ExecType
+from mmpi.instrument import Money, Nanos, Side
 from mmpi.placement import Placement
+from mmpi.reconciling import Reconciling, ReconcilingState
 from mmpi.risk import GateState, RiskConfig, RiskGate
+from mmpi.standing import Standing, StandingState
 from mmpi.structs import Frozen, State
+from mmpi.upkeep import Upkeep, UpkeepConfig, UpkeepState
 
 _EXPECTED: Final = (ExecType.NEW, ExecType.CANCELED)
 """Answers to what was asked for; they alone are no reason to look at the ladder before the next book."""
@@ -47,6 +34,8 @@ class EngineParams(Frozen, frozen=True):
     risk: RiskConfig
     patience: Nanos
     """An order unanswered for this long has an unknown fate; longer than any request can stay valid."""
+    upkeep: "UpkeepConfig | None" = None
+    """What the venue offers and asks for; None = a simulated exchange."""
 
 
 class EngineState(State, frozen=True):
@@ -54,10 +43,14 @@ class EngineState(State, frozen=True):
 
     desks: "dict[str, DeskState]"
     gate: GateState
+    standing: StandingState
+    upkeep: UpkeepState
+    reconciling: ReconcilingState
     wake_at: Nanos
-    texts: "tuple[str, str, str]"
-    flags: "tuple[bool, bool, bool, bool, bool, bool, bool]"
-    counts: "tuple[int, int, int, int, int, int, int, Nanos]"
+    blocked: str
+    latch_asked: bool
+    placement: "tuple[int, int]"
+    counts: "tuple[int, int, int, int]"
 
 
 class Engine:
@@ -69,7 +62,10 @@ class Engine:
             desk.instrument.name: Desk(desk, params.patience) for desk in params.desks
         }
         self.gate = RiskGate(params.risk)
-        self.placement = Placement(params.cl_ord_prefix, self.gate)
+        self.standing = Standing()
+        self.upkeep = Upkeep(params.upkeep)
+        self.reconciling = Reconciling(self.gate, self.standing, params.patience)
+        self.placement = Placement(params.cl_ord_prefix, self.gate, self.upkeep)
         self._others = {
             name: tuple(desk for desk in self.desks.values() if desk.instrument.name != name) for name in self.desks
         }
@@ -77,46 +73,37 @@ class Engine:
         """When the engine wants a Timer event; 0 = never."""
         self.blocked = "connecting"
         """Why nothing may be placed, "" = quoting."""
-        self.connected = False
-        self.reconciled = False
-        self.halt = ""
-        self.latched = False
-        self.stop = ""
-        self.stopped = False
-        """Stopping is over: the venue itself said that no order of ours is live."""
-        self.events = 0
-        self.fills = 0
-        self.foreign_fills = 0
-        self.drifts = 0
+        self.events = self.fills = self.foreign_fills = 0
         self.violations = 0
         """Times the P&L identity (I11) did not hold; anything but 0 is a bug."""
-        self._drift_rounds = 0
-        self._asked: Nanos = 0
-        """When the venue was last asked to reconcile."""
         self._latch_asked = False
-        self._asked_last = False
-        self._rearm = False
         self._handlers: dict[type[Event], Callable[..., list[Approved]]] = {
-            BookSnapshot: self._book,
-            BookDelta: self._book,
-            Bbo: self._book,
-            Trade: self._trade,
-            Mark: self._mark,
+            events.BookSnapshot: self._book,
+            events.BookDelta: self._book,
+            events.Bbo: self._book,
+            events.Trade: self._trade,
+            events.Mark: self._mark,
             ExecReport: self._report,
-            Timer: self._timer,
-            Funding: self._funding,
-            Connected: self._on_connected,
-            Disconnected: self._on_disconnected,
-            Reconciled: self._on_reconciled,
-            Halted: self._on_halted,
-            Resumed: self._on_resumed,
-            Stopping: self._on_stopping,
+            events.Timer: self._timer,
+            events.Funding: self._funding,
+            events.Connected: self._on_connected,
+            events.Disconnected: self._on_disconnected,
+            events.Reconciled: self._on_reconciled,
+            events.Halted: self._on_halted,
+            events.Resumed: self._on_resumed,
+            events.Stopping: self._on_stopping,
+            events.DeadManReport: self._on_dead_man,
+            events.Budget: self._on_budget,
+            events.VenueFault: self._on_fault,
+            events.ClockTrust: self._on_clock,
         }
 
     def handle(self, event: Event) -> list[Approved]:
         """Return the approved actions that the event causes, in the order to send them; set `wake_at`."""
         self.events += 1
         actions = self._handlers[type(event)](event)
+        if self.upkeep.wake and event.recv_ts >= self.upkeep.wake:
+            actions = [*actions, *self._keep_up(event.recv_ts)]
         self._set_wake()
         return actions
 
@@ -124,6 +111,11 @@ class Engine:
     def quoting(self) -> bool:
         """Return True if orders may be placed."""
         return not self.blocked
+
+    @property
+    def stopped(self) -> bool:
+        """Return True once stopping is over: the venue itself said that no order of ours is live."""
+        return self.standing.stopped
 
     @property
     def equity(self) -> Money:
@@ -139,17 +131,15 @@ class Engine:
         state = EngineState(
             desks={name: desk.checkpoint() for name, desk in self.desks.items()},
             gate=self.gate.checkpoint(),
+            standing=self.standing.checkpoint(),
+            upkeep=self.upkeep.checkpoint(),
+            reconciling=self.reconciling.checkpoint(),
             wake_at=self.wake_at,
-            texts=(self.blocked, self.halt, self.stop),
-            flags=(
-                self.connected, self.reconciled, self.latched, self.stopped, self._latch_asked, self._asked_last,
-                self._rearm,
-            ),
-            counts=(
-                self.placement.counter, self.events, self.fills, self.foreign_fills, self.drifts, self.violations,
-                self._drift_rounds, self._asked,
-            ),
-        )  # fmt: skip
+            blocked=self.blocked,
+            latch_asked=self._latch_asked,
+            placement=self.placement.counts(),
+            counts=(self.events, self.fills, self.foreign_fills, self.violations),
+        )
         # JSON, whose integers have no bound: money beyond 2^63 units is nine million of the quote currency.
         return msgspec.json.encode(state)
 
@@ -159,18 +149,14 @@ class Engine:
         for name, desk in self.desks.items():
             desk.restore(state.desks[name])
         self.gate.restore(state.gate)
-        self.wake_at = state.wake_at
-        self.blocked, self.halt, self.stop = state.texts
-        (
-            self.connected, self.reconciled, self.latched, self.stopped, self._latch_asked, self._asked_last,
-            self._rearm,
-        ) = state.flags  # fmt: skip
-        (
-            self.placement.counter, self.events, self.fills, self.foreign_fills, self.drifts, self.violations,
-            self._drift_rounds, self._asked,
-        ) = state.counts  # fmt: skip
+        self.standing.restore(state.standing)
+        self.upkeep.restore(state.upkeep)
+        self.reconciling.restore(state.reconciling)
+        self.wake_at, self.blocked, self._latch_asked = state.wake_at, state.blocked, state.latch_asked
+        self.placement.counter, self.placement.amended = state.placement
+        self.events, self.fills, self.foreign_fills, self.violations = state.counts
 
-    def _book(self, event: BookSnapshot | BookDelta | Bbo) -> list[Approved]:
+    def _book(self, event: events.BookSnapshot | events.BookDelta | events.Bbo) -> list[Approved]:
         desk = self.desks.get(event.instrument)
         if desk is None:
             return []
@@ -194,13 +180,13 @@ class Engine:
             return self._service(desk, now) if now >= desk.next_quote else []
         return self._service(desk, now) if desk.orders.live else []
 
-    def _trade(self, event: Trade) -> list[Approved]:
+    def _trade(self, event: events.Trade) -> list[Approved]:
         desk = self.desks.get(event.instrument)
         if desk is not None:
             desk.on_trade(event)
         return []
 
-    def _mark(self, event: Mark) -> list[Approved]:
+    def _mark(self, event: events.Mark) -> list[Approved]:
         desk = self.desks.get(event.instrument)
         if desk is None:
             return []
@@ -234,6 +220,7 @@ class Engine:
                 actions = self._breached(report.recv_ts)
         elif order is not None:
             failed = desk.answered(order.side, order.status, report.recv_ts)
+            self._learn(desk, order.side, report)
         ended = len(desk.orders.live) < live
         waited = desk.deferred and ended and report.exec_type is not ExecType.REJECTED
         if desk.reason or self.blocked or waited or failed or self.placement.must_pull(desk):
@@ -243,24 +230,35 @@ class Engine:
         desk.schedule(self.gate.stale_after, self.quoting)
         return [*actions, *self._finish(report.recv_ts)]
 
+    def _learn(self, desk: Desk, side: Side, report: ExecReport) -> None:
+        """Take what an answer tells beside the order's fate."""
+        if report.exec_type is ExecType.NEW or report.reason.startswith(POST_ONLY):
+            desk.heed(side, report)
+        elif report.reason.startswith(RATE_LIMIT):
+            self.upkeep.governor.limited(report.recv_ts)
+        elif report.reason == DEAD_MAN:
+            self.upkeep.dead_man.fired(report.recv_ts)
+            self.upkeep.wake = report.recv_ts
+
     def _fill(self, desk: Desk, report: ExecReport) -> None:
         desk.position.fill(report.side, report.price, report.size, report.fee)
         self.fills += 1
+        self.upkeep.governor.traded_for(desk.instrument.notional(report.price, report.size))
         if not report.cl_ord_id:
             self.foreign_fills += 1
         self.violations += desk.position.identity_error() != 0
 
-    def _funding(self, event: Funding) -> list[Approved]:
+    def _funding(self, event: events.Funding) -> list[Approved]:
         desk = self.desks.get(event.instrument)
         if desk is None or not desk.fund(event):
             return []
         self.violations += desk.position.identity_error() != 0
         return self._breached(event.recv_ts) if self.gate.equity(self.equity) else []
 
-    def _timer(self, event: Timer) -> list[Approved]:
+    def _timer(self, event: events.Timer) -> list[Approved]:
         now = event.recv_ts
         actions: list[Approved] = []
-        if self._unanswered and now >= self._asked + self.params.patience:
+        if 0 < self.reconciling.due() <= now:
             actions.append(self._ask_reconcile("no answer", now))
         for desk in self.desks.values():
             if desk.deadline and now >= desk.deadline:
@@ -268,86 +266,82 @@ class Engine:
                 desk.schedule(self.gate.stale_after, self.quoting)
         return actions
 
-    def _on_connected(self, event: Connected) -> list[Approved]:
-        self.connected, self.reconciled, self._asked_last = True, False, False
+    def _on_connected(self, event: events.Connected) -> list[Approved]:
+        self.standing.on_connected()
+        self.reconciling.asked_last = False
         return [*self._update(event.recv_ts), self._ask_reconcile("connected", event.recv_ts)]
 
-    def _on_disconnected(self, event: Disconnected) -> list[Approved]:
-        self.connected = self.reconciled = False
+    def _on_disconnected(self, event: events.Disconnected) -> list[Approved]:
+        self.standing.on_disconnected()
+        self.upkeep.lost()
         for desk in self.desks.values():
             desk.orders.lost()
             desk.book.invalidate()
         return self._update(event.recv_ts)
 
-    def _on_reconciled(self, event: Reconciled) -> list[Approved]:
-        if not self.connected:  # It is of a connection that is gone.
+    def _on_reconciled(self, event: events.Reconciled) -> list[Approved]:
+        standing, now = self.standing, event.recv_ts
+        if not standing.connected:  # It is of a connection that is gone.
             return []
-        positions, drifted = dict(event.positions), False
         for name, desk in self.desks.items():
             desk.orders.reconcile([order for order in event.open_orders if order.instrument == name])
-            drift = positions.get(name, 0) - desk.position.lots - desk.carry
-            if drift and not self._adopt(desk, drift):
-                drifted = True
-            desk.drift = drift
-            desk.dirty = True
+        settled = self.reconciling.settle(self.desks.values(), dict(event.positions), self.placement.counter == 0)
         over = [desk for desk in self.desks.values() if desk.position.mid2 and self._touches_limit(desk)]
-        actions = self._breached(event.recv_ts) if over else []
-        if drifted:
-            # Fills still on their way look like a drift; only one that a second answer repeats is taken over.
-            self._drift_rounds += 1
-            self.reconciled = False
-            return [*actions, *self._update(event.recv_ts), self._ask_reconcile("position", event.recv_ts)]
-        self._drift_rounds = 0
-        self.reconciled = True
-        self._asked_last = False
-        self.stopped = bool(self.stop) and self.live_orders() == 0
-        return [*actions, *self._update(event.recv_ts), *self._finish(event.recv_ts)]
+        actions = self._breached(now) if over else []
+        if not settled:
+            return [*actions, *self._update(now), self._ask_reconcile("position", now)]
+        self.reconciling.asked_last = False
+        standing.stopped = bool(standing.stop) and self.live_orders() == 0
+        return [*actions, *self._update(now), *self._finish(now)]
 
-    def _adopt(self, desk: Desk, drift: int) -> bool:
-        """Return True if the venue's position was taken over: the session's first, or a difference that repeats."""
-        # Before any order of this run no fill of ours can be on its way.
-        first = self.placement.counter == 0 and desk.position.lots == 0 and desk.carry == 0
-        if not first and (self._drift_rounds == 0 or desk.drift != drift):
-            return False
-        if first:
-            # The box was started with it, so it does not latch by itself.
-            self.gate.accepted[desk.instrument.name] = abs(drift)
-        else:
-            self.drifts += 1
-        if desk.position.mid2:
-            desk.position.carry(drift)
-        else:
-            desk.carry += drift
-        return True
-
-    def _on_halted(self, event: Halted) -> list[Approved]:
-        self.halt, self.latched = event.reason or "halted", event.latched
-        self._rearm = self._rearm or event.latched
-        self.reconciled = False
+    def _on_halted(self, event: events.Halted) -> list[Approved]:
+        self.standing.on_halted(event)
         return self._update(event.recv_ts)
 
-    def _on_resumed(self, event: Resumed) -> list[Approved]:
-        if self._rearm:
-            # Only a person's arming leads here from a latch, whatever pauses came between.
+    def _on_resumed(self, event: events.Resumed) -> list[Approved]:
+        if self.standing.on_resumed():
             self.gate.rearmed(self.equity, {name: desk.exposure(0).position for name, desk in self.desks.items()})
-            self._latch_asked = self._rearm = False
-        self.halt, self.latched = "", False
-        self.reconciled = False
+            self._latch_asked = False
         actions = self._update(event.recv_ts)
-        if self.connected:
+        if self.standing.connected:
             actions.append(self._ask_reconcile("resumed", event.recv_ts))
         return actions
 
-    def _on_stopping(self, event: Stopping) -> list[Approved]:
-        self.stop = event.reason or "stopping"
+    def _on_stopping(self, event: events.Stopping) -> list[Approved]:
+        self.standing.stop = event.reason or "stopping"
         return [*self._update(event.recv_ts), *self._finish(event.recv_ts)]
+
+    def _on_dead_man(self, event: events.DeadManReport) -> list[Approved]:
+        self.upkeep.dead_man.answered(event)
+        return self._keep_up(event.recv_ts)
+
+    def _on_budget(self, event: events.Budget) -> list[Approved]:
+        self.upkeep.governor.told(event)
+        return []
+
+    def _on_fault(self, event: events.VenueFault) -> list[Approved]:
+        desk = self.desks.get(event.instrument)
+        if desk is not None:
+            desk.fault = event.reason
+            return self._update(event.recv_ts)
+        if event.instrument or self.standing.fault:
+            return []
+        self.standing.fault = event.reason
+        # Our key may be worth nothing any more; the guardian has its own, and only a person can mend this.
+        latch = self.gate.pass_through(RequestLatch(f"venue: {event.reason}"), event.recv_ts)
+        return [latch, *self._update(event.recv_ts)]
+
+    def _on_clock(self, event: events.ClockTrust) -> list[Approved]:
+        self.standing.on_clock(event)
+        return self._update(event.recv_ts)
 
     def _finish(self, now: Nanos) -> list[Approved]:
         """Return the last question of a stop: once we know of no live order, does the venue know one?"""
-        if not self.stop or self.stopped or self._asked_last or self.live_orders() or not self.connected:
+        standing, asking = self.standing, self.reconciling
+        if not standing.stop or standing.stopped or asking.asked_last or self.live_orders() or not standing.connected:
             return []
-        self._asked_last = True
-        return [self._ask_reconcile("stopping", now)]
+        asking.asked_last = True
+        return [*self._keep_up(now), self._ask_reconcile("stopping", now)]
 
     def _breached(self, now: Nanos) -> list[Approved]:
         if self._latch_asked:
@@ -356,45 +350,50 @@ class Engine:
         return [self.gate.pass_through(RequestLatch(self.gate.breach), now), *self._update(now)]
 
     def _update(self, now: Nanos) -> list[Approved]:
-        """Return what every desk must do after the session's state changed."""
-        self.blocked = self._why_blocked()
-        self.gate.open = not self.blocked
-        actions: list[Approved] = []
+        """Return what every desk must do after the account's standing changed."""
+        self._look(now)
+        actions = self._upkeep(now)
         for desk in self.desks.values():
             actions += self._service(desk, now)
             desk.schedule(self.gate.stale_after, self.quoting)
         return actions
 
-    def _why_blocked(self) -> str:
-        if self.stop:
-            return "stopping"
-        if self.halt:
-            return f"{'latched' if self.latched else 'paused'}: {self.halt}"
-        if self.gate.breach:
-            return f"limit: {self.gate.breach}"
-        if not self.connected:
-            return "connecting"
-        return "" if self.reconciled else "reconciling"
+    def _look(self, now: Nanos) -> None:
+        """Take the account's standing: may anything be placed, and within which limits?"""
+        self.blocked = self.standing.why(self.gate.breach, self.upkeep.waits(now))
+        self.gate.open = not self.blocked
+        if self.gate.unarmed != self.upkeep.unarmed(now):
+            self.gate.set_unarmed(not self.gate.unarmed)
+            for desk in self.desks.values():
+                desk.forget()
+
+    def _keep_up(self, now: Nanos) -> list[Approved]:
+        """Return what is due at the venue beside quoting, and what every desk must do if the standing changed."""
+        blocked, unarmed = self.blocked, self.gate.unarmed
+        self._look(now)
+        if (blocked, unarmed) != (self.blocked, self.gate.unarmed):
+            return self._update(now)
+        return self._upkeep(now)
+
+    def _upkeep(self, now: Nanos) -> list[Approved]:
+        wanted = self.standing.may_trade(self.gate.breach)
+        asked = self.upkeep.step(now, self.standing.connected, wanted, self.live_orders() == 0)
+        return [self.gate.pass_through(action, now) for action in asked]
 
     def _service(self, desk: Desk, now: Nanos) -> list[Approved]:
         """Return what the desk must do now; nothing while there is no connection."""
-        if not self.connected:
+        if not self.standing.connected:
             return []
         return self.placement.service(desk, self._others[desk.instrument.name], self.blocked, now)
 
     def _ask_reconcile(self, reason: str, now: Nanos) -> Approved:
-        self._asked = now
-        return self.gate.pass_through(RequestReconcile(reason), now)
-
-    @property
-    def _unanswered(self) -> bool:
-        """Return True while the venue owes the answer to a reconciliation."""
-        owed = self._asked_last or not (self.reconciled or self.halt)
-        return owed and self.connected and not self.stopped
+        return self.gate.pass_through(self.reconciling.ask(reason, now), now)
 
     def _set_wake(self) -> None:
-        soonest = self._asked + self.params.patience if self._unanswered else 0
+        soonest = self.reconciling.due()
+        if self.upkeep.wake and (soonest == 0 or self.upkeep.wake < soonest):
+            soonest = self.upkeep.wake
         for desk in self.desks.values():
-            if desk.deadline and self.connected and (soonest == 0 or desk.deadline < soonest):
+            if desk.deadline and self.standing.connected and (soonest == 0 or desk.deadline < soonest):
                 soonest = desk.deadline
         self.wake_at = soonest

@@ -5,7 +5,7 @@ It must not know where an event came from.
 """
 
 from enum import Enum
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 import msgspec
 
@@ -86,6 +86,14 @@ class Funding(msgspec.Struct, frozen=True, array_like=True, tag="F", gc=False):
     exch_ts: Nanos
     funding_id: str
     amount: Money
+
+
+POST_ONLY: Final = "post only"
+"""How the reason of a REJECTED report begins when the order would have taken."""
+RATE_LIMIT: Final = "rate limit"
+"""How the reason begins when the venue takes no more requests from us for now."""
+DEAD_MAN: Final = "dead-man switch"
+"""The reason of a CANCELED report when the venue's dead-man switch did it."""
 
 
 class ExecType(Enum):
@@ -180,6 +188,45 @@ class Resumed(msgspec.Struct, frozen=True, array_like=True, tag="G", gc=False):
     recv_ts: Nanos
 
 
+class DeadManReport(msgspec.Struct, frozen=True, array_like=True, tag="L", gc=False):
+    """The venue's answer to a ScheduleCancel.
+
+    NEW = set to `until` (0 = cleared), REJECTED = the switch is refused, LOST = unknown.
+    """
+
+    recv_ts: Nanos
+    venue: str
+    until: Nanos
+    outcome: ExecType
+    reason: str = ""
+
+
+class Budget(msgspec.Struct, frozen=True, array_like=True, tag="U", gc=False):
+    """How many requests the account has made at the venue in all, and how many it may make."""
+
+    recv_ts: Nanos
+    venue: str
+    used: int
+    cap: int
+
+
+class VenueFault(msgspec.Struct, frozen=True, array_like=True, tag="V", gc=False):
+    """The venue will not let us trade any more until a person has seen to it; `instrument` "" = nowhere at all."""
+
+    recv_ts: Nanos
+    venue: str
+    instrument: str
+    reason: str
+
+
+class ClockTrust(msgspec.Struct, frozen=True, array_like=True, tag="K", gc=False):
+    """Whether the clock may be trusted from now on (I8); `reason` says why not."""
+
+    recv_ts: Nanos
+    trusted: bool
+    reason: str = ""
+
+
 class Stopping(msgspec.Struct, frozen=True, array_like=True, tag="Q", gc=False):
     """The process was asked to end (I14): nothing is placed any more, everything is cancelled."""
 
@@ -202,5 +249,9 @@ Event: TypeAlias = (
     | Timer
     | Halted
     | Resumed
+    | DeadManReport
+    | Budget
+    | VenueFault
+    | ClockTrust
     | Stopping
 )

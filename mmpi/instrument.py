@@ -91,6 +91,13 @@ class Instrument(Leaf, frozen=True):
         """Return decimal text as exact lots; ConfigError if it is not on the grid."""
         return _multiple(text, self.lot_size, "size", self.name)
 
+    def whole_lots(self, text: str) -> Lots:
+        """Return decimal text as lots, what is left of one cut off; ConfigError if it is no number."""
+        try:
+            return int(Decimal(text) / Decimal(self.lot_size))
+        except ArithmeticError:
+            raise ConfigError(f"size {text!r} of {self.name} is not a decimal number") from None
+
     def notional(self, price: Ticks, size: Lots) -> Money:
         """Return price times size."""
         return price * size * self.unit

@@ -27,6 +27,7 @@ class OrdStatus(Enum):
     NEW = "new"
     PARTIALLY_FILLED = "partially_filled"
     PENDING_CANCEL = "pending_cancel"
+    PENDING_REPLACE = "pending_replace"
     UNKNOWN = "unknown"
     FILLED = "filled"
     CANCELED = "canceled"
@@ -44,6 +45,7 @@ class OrderEvent(Enum):
     PARTIAL_FILL = "partial_fill"
     FULL_FILL = "full_fill"
     CANCEL_SENT = "cancel_sent"
+    REPLACE_SENT = "replace_sent"
     CANCELED = "canceled"
     CANCEL_REJECTED = "cancel_rejected"
     REJECTED = "rejected"
@@ -62,7 +64,7 @@ def _table() -> dict[tuple[OrdStatus, OrderEvent], OrdStatus]:
     """Return (state, event) -> state; a pair that is absent is illegal."""
     s, e = OrdStatus, OrderEvent
     table: dict[tuple[OrdStatus, OrderEvent], OrdStatus] = {}
-    for live in (s.PENDING_NEW, s.NEW, s.PARTIALLY_FILLED, s.PENDING_CANCEL, s.UNKNOWN):
+    for live in (s.PENDING_NEW, s.NEW, s.PARTIALLY_FILLED, s.PENDING_CANCEL, s.PENDING_REPLACE, s.UNKNOWN):
         table[live, e.FULL_FILL] = s.FILLED
         table[live, e.DONE] = s.FILLED
         table[live, e.CANCELED] = s.CANCELED
@@ -71,17 +73,20 @@ def _table() -> dict[tuple[OrdStatus, OrderEvent], OrdStatus]:
         table[live, e.PARTIAL_FILL] = s.PARTIALLY_FILLED
     # A fill says nothing about whether a cancel in flight, or an order in doubt, still lives.
     table[s.PENDING_CANCEL, e.PARTIAL_FILL] = s.PENDING_CANCEL
+    table[s.PENDING_REPLACE, e.PARTIAL_FILL] = s.PENDING_REPLACE
     table[s.UNKNOWN, e.PARTIAL_FILL] = s.UNKNOWN
     table[s.PENDING_NEW, e.ACK] = s.NEW
     table[s.PENDING_NEW, e.REJECTED] = s.REJECTED
     table[s.NEW, e.ACK] = s.NEW
     table[s.PARTIALLY_FILLED, e.ACK] = s.PARTIALLY_FILLED
     table[s.PENDING_CANCEL, e.ACK] = s.PENDING_CANCEL
-    table[s.NEW, e.CANCEL_SENT] = s.PENDING_CANCEL
-    table[s.PARTIALLY_FILLED, e.CANCEL_SENT] = s.PENDING_CANCEL
+    table[s.PENDING_REPLACE, e.ACK] = s.PENDING_REPLACE
+    for working in (s.NEW, s.PARTIALLY_FILLED):
+        table[working, e.CANCEL_SENT] = s.PENDING_CANCEL
+        table[working, e.REPLACE_SENT] = s.PENDING_REPLACE
     # "Never placed, already canceled, or filled": the venue refuses the cancel without saying which.
     # It may come late, after a reconciliation or a question has shown the order live again.
-    for live in (s.NEW, s.PARTIALLY_FILLED, s.PENDING_CANCEL, s.UNKNOWN):
+    for live in (s.NEW, s.PARTIALLY_FILLED, s.PENDING_CANCEL, s.PENDING_REPLACE, s.UNKNOWN):
         table[live, e.CANCEL_REJECTED] = s.UNKNOWN
     table[s.UNKNOWN, e.ACK] = s.NEW
     table[s.UNKNOWN, e.REJECTED] = s.REJECTED
@@ -113,7 +118,8 @@ _EVENT_OF: Final = {
     ExecType.NOT_FOUND: OrderEvent.NOT_FOUND,
 }
 
-_DOUBTFUL: Final = frozenset({OrdStatus.PENDING_NEW, OrdStatus.PENDING_CANCEL, OrdStatus.UNKNOWN})
+_LEAVING: Final = frozenset({OrdStatus.PENDING_CANCEL, OrdStatus.PENDING_REPLACE})
+_DOUBTFUL: Final = frozenset({OrdStatus.PENDING_NEW, OrdStatus.UNKNOWN}) | _LEAVING
 
 
 OrderRow: TypeAlias = tuple[str, str, Side, Ticks, Lots, Lots, int, str, Nanos, Nanos]
@@ -211,6 +217,11 @@ class OrderStore:
         order.sent = now
         self._move(order, OrderEvent.CANCEL_SENT)
 
+    def replace_sent(self, order: Order, now: Nanos) -> None:
+        """Mark an order whose AmendOrder was just approved; its successor is an order of its own (`sent`)."""
+        order.sent = now
+        self._move(order, OrderEvent.REPLACE_SENT)
+
     def apply(self, report: ExecReport) -> bool:
         """Return True if the report is a fill to be booked (not seen before); move the order's state."""
         order = self.live.get(report.cl_ord_id) or self.finished.get(report.cl_ord_id)
@@ -288,8 +299,8 @@ class OrderStore:
             self.doubtful.pop(order.cl_ord_id, None)
 
     def leaving(self) -> bool:
-        """Return True if a cancel is on its way."""
-        return any(order.status is OrdStatus.PENDING_CANCEL for order in self.doubtful.values())
+        """Return True if a cancel, or an amend, is on its way."""
+        return any(order.status in _LEAVING for order in self.doubtful.values())
 
     def open_size(self, side: Side) -> Lots:
         """Return the total that can still fill on a side, orders of unknown fate and fills owed included."""

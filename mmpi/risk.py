@@ -5,16 +5,20 @@ reduces the position is never stopped by position or notional limits. It must no
 """
 
 from enum import Enum
-from typing import Final
+from typing import Final, TypeAlias
 
-from mmpi.actions import Action, Approved, NewOrder
+from mmpi.actions import Action, AmendOrder, Approved, NewOrder
 from mmpi.instrument import BUY, MONEY_SCALE, SECOND, Instrument, Lots, Money, Nanos, Side
 from mmpi.inventory import CRITICAL, band
 from mmpi.ports import Quote, QuoteLevel
 from mmpi.structs import Config, Frozen, Leaf, State
 
+Entry: TypeAlias = NewOrder | AmendOrder
+"""What puts an order on the book."""
 HARD_INVENTORY: Final = "hard_inventory"
 """The breach of the HARD inventory band."""
+_WHOLE: Final = 100_000_000
+"""100 percent."""
 _TOKEN: Final = SECOND
 """One order of the rate limit, in token units, so that the bucket is exact in integers of nanoseconds."""
 
@@ -45,6 +49,8 @@ class RiskConfig(Config, frozen=True):
     max_open_orders: int = 40
     """Per instrument, orders of unknown fate included."""
     stale_after_s: float = 5.0
+    unarmed_percent: float = 25.0
+    """Of max_order, max_position, max_instrument and max_total, while no dead-man switch at the venue is set."""
 
 
 class Refusal(Enum):
@@ -62,6 +68,8 @@ class Refusal(Enum):
     INSTRUMENT_NOTIONAL = "instrument_notional"
     TOTAL_EXPOSURE = "total_exposure"
     SIZE_BELOW_LOT = "size_below_lot"
+    REQUEST_BUDGET = "request_budget"
+    REQUEST_WEIGHT = "request_weight"
 
 
 class Exposure(Leaf, frozen=True):
@@ -96,6 +104,7 @@ class GateState(State, frozen=True):
     tokens: int
     tokens_ts: Nanos
     accepted: "dict[str, Lots]"
+    unarmed: bool
 
 
 class _Cut(Frozen, frozen=True):
@@ -134,10 +143,26 @@ class RiskGate:
         self._rate = round(config.orders_per_s * 1_000_000)
         self._tokens = config.order_burst * _TOKEN
         self._tokens_ts: Nanos = 0
+        self.unarmed = False
+        """The smaller limits on amounts apply."""
+        self._max_position, self._max_order = config.max_position, config.max_order
+        self._max_instrument, self._max_total = config.max_instrument, config.max_total
+
+    def set_unarmed(self, unarmed: bool) -> None:
+        """Apply the smaller limits on amounts, or the full ones. The HARD band, which latches, stays where it is."""
+        self.unarmed = unarmed
+        config, share = self.config, round(self.config.unarmed_percent * 1_000_000) if unarmed else _WHOLE
+        self._max_position, self._max_order = (
+            config.max_position * share // _WHOLE, config.max_order * share // _WHOLE,
+        )  # fmt: skip
+        self._max_instrument, self._max_total = (
+            config.max_instrument * share // _WHOLE, config.max_total * share // _WHOLE,
+        )  # fmt: skip
+        self._shaped.clear()
 
     def approve(self, action: Action, instrument: Instrument, exposure: Exposure, now: Nanos) -> Approved | Refusal:
-        """Return the action approved, or the reason why not (counted). Only new orders can be refused."""
-        if isinstance(action, NewOrder):
+        """Return the action approved, or the reason why not (counted). Only orders, new or amended, can be refused."""
+        if isinstance(action, NewOrder | AmendOrder):
             refusal = self._refuse(action, instrument, exposure, now)
             if refusal is not None:
                 self.count(refusal)
@@ -145,8 +170,8 @@ class RiskGate:
         return Approved(now, action)
 
     def pass_through(self, action: Action, now: Nanos) -> Approved:
-        """Return an action that places nothing, approved; a NewOrder here is our bug."""
-        assert not isinstance(action, NewOrder)
+        """Return an action that places nothing, approved; an order here is our bug."""
+        assert not isinstance(action, NewOrder | AmendOrder)
         return Approved(now, action)
 
     def count(self, refusal: Refusal, number: int = 1) -> None:
@@ -183,7 +208,7 @@ class RiskGate:
 
     def limit(self, mid2: int, instrument: Instrument) -> Lots:
         """Return the largest position, either way, that orders may lead to at a mid."""
-        return 2 * self.config.max_position // (mid2 * instrument.unit)
+        return 2 * self._max_position // (mid2 * instrument.unit)
 
     def band_of(self, position: Lots, limit: Lots) -> int:
         """Return the inventory band of a position (mmpi.inventory)."""
@@ -214,7 +239,7 @@ class RiskGate:
         """Return the state as plain values."""
         return GateState(
             self.open, dict(self.refusals), self.base, self.peak, self.breach, self._tokens, self._tokens_ts,
-            dict(self.accepted),
+            dict(self.accepted), self.unarmed,
         )  # fmt: skip
 
     def restore(self, state: "GateState") -> None:
@@ -223,6 +248,7 @@ class RiskGate:
         self.base, self.peak, self.breach = state.base, state.peak, state.breach
         self._tokens, self._tokens_ts = state.tokens, state.tokens_ts
         self.accepted = dict(state.accepted)
+        self.set_unarmed(state.unarmed)
 
     def _cut(self, quote: Quote, instrument: Instrument, position: Lots, mid2: int) -> _Cut:
         bids, asks = quote.bids, quote.asks
@@ -230,15 +256,18 @@ class RiskGate:
         buys, sells = max(limit - position, -position, 0), max(limit + position, position, 0)
         if position and self.band_of(position, limit) >= CRITICAL:
             buys, sells = (0, sells) if position > 0 else (buys, 0)
+        if self.unarmed:
+            # Smaller orders, rather than none.
+            bids, asks = _capped(bids, self._max_order, instrument), _capped(asks, self._max_order, instrument)
         if _fits(bids, buys, instrument) and _fits(asks, sells, instrument):
-            return _Cut(bids, asks, position, mid2, bids, asks, ())
+            return _Cut(quote.bids, quote.asks, position, mid2, bids, asks, ())
         refused = [0, 0]
         kept_bids, kept_asks = _kept(bids, buys, instrument, refused), _kept(asks, sells, instrument, refused)
         reasons = zip((Refusal.POSITION, Refusal.MIN_NOTIONAL), refused, strict=True)
         counts = tuple([(reason, number) for reason, number in reasons if number])
-        return _Cut(bids, asks, position, mid2, kept_bids, kept_asks, counts)
+        return _Cut(quote.bids, quote.asks, position, mid2, kept_bids, kept_asks, counts)
 
-    def _refuse(self, order: NewOrder, instrument: Instrument, exposure: Exposure, now: Nanos) -> Refusal | None:
+    def _refuse(self, order: Entry, instrument: Instrument, exposure: Exposure, now: Nanos) -> Refusal | None:
         if not self.open or self.breach:
             return Refusal.NOT_QUOTING
         mid2 = exposure.mid2
@@ -253,21 +282,21 @@ class RiskGate:
         limit = None if reduces(order, exposure) else self._broken(order, instrument, exposure)
         return limit or (None if self._take_token(now) else Refusal.ORDER_RATE)
 
-    def _broken(self, order: NewOrder, instrument: Instrument, exposure: Exposure) -> Refusal | None:
+    def _broken(self, order: Entry, instrument: Instrument, exposure: Exposure) -> Refusal | None:
         """Return the position or notional limit that the order could break, all its side's open orders filled first."""
-        config, half_mid, size = self.config, exposure.mid2 * instrument.unit, order.size
-        if instrument.notional(order.price, size) > config.max_order:
+        half_mid, size = exposure.mid2 * instrument.unit, order.size
+        if instrument.notional(order.price, size) > self._max_order:
             return Refusal.ORDER_NOTIONAL
         if order.side == BUY:
             worst = exposure.position + exposure.open_buys + size
         else:
             worst = exposure.open_sells - exposure.position + size
-        if worst * half_mid > 2 * config.max_position:
+        if worst * half_mid > 2 * self._max_position:
             return Refusal.POSITION
         here = at_stake(exposure, instrument) + size * half_mid // 2
-        if here > config.max_instrument:
+        if here > self._max_instrument:
             return Refusal.INSTRUMENT_NOTIONAL
-        if here + exposure.elsewhere > config.max_total:
+        if here + exposure.elsewhere > self._max_total:
             return Refusal.TOTAL_EXPOSURE
         return None
 
@@ -281,6 +310,14 @@ class RiskGate:
             return False
         self._tokens -= _TOKEN
         return True
+
+
+def _capped(rungs: tuple[QuoteLevel, ...], most: Money, instrument: Instrument) -> tuple[QuoteLevel, ...]:
+    """Return the rungs, none of them worth more than `most`; the same tuple if none was."""
+    if all(instrument.notional(rung.price, rung.size) <= most for rung in rungs):
+        return rungs
+    sizes = [min(rung.size, most // instrument.notional(rung.price, 1)) for rung in rungs]
+    return tuple([QuoteLevel(rung.level, rung.price, size) for rung, size in zip(rungs, sizes, strict=True)])
 
 
 def _fits(rungs: tuple[QuoteLevel, ...], room: Lots, instrument: Instrument) -> bool:
@@ -311,7 +348,7 @@ def _kept(
     return tuple(kept)
 
 
-def reduces(order: NewOrder, exposure: Exposure) -> bool:
+def reduces(order: Entry, exposure: Exposure) -> bool:
     """Return True if the order, all open orders of its side filled first, can only bring the position nearer zero."""
     side: Side = order.side
     if side == BUY:

@@ -27,11 +27,34 @@ class VenueSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Every trading action is void this long after it was signed; at most 2000."""
     ack_timeout_s: float = 5.0
     """An order unanswered for this long has an unknown fate."""
+    ca_file: str = ""
+    """PEM file of the authorities that may vouch for an https address; "" = the system's."""
+    vault: str = ""
+    """Address of the vault or sub-account to trade for; "" = the account itself."""
+    adopt: bool = False
+    """Orders of other hands in our instruments are taken over; otherwise they are never touched."""
+    amend: bool = True
+    """Move an order in one step where the venue can, instead of a cancel and a new order."""
+    weight_per_minute: int = 1000
+    """Of the 1200 that the venue allows one network address; the guardian has the rest. 0 = do not count."""
+    budget_low: int = 5000
+    """Requests left below which orders are moved more and more rarely."""
+    budget_reserve: int = 500
+    """Requests left from which on nothing new is placed but what reduces a position."""
 
     def websocket_url(self) -> str:
         """Return where the venue's WebSocket is."""
         scheme, _, rest = self.url.partition("://")
         return f"{'wss' if scheme == 'https' else 'ws'}://{rest.rstrip('/')}/ws"
+
+
+class ClockSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """When the clock is trusted (I8)."""
+
+    max_offset_ms: int = 1000
+    """Farthest from the venue's time."""
+    require_sync: bool = True
+    """Live: the kernel must say that the clock is synchronised."""
 
 
 class JournalSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -8,6 +8,7 @@ import msgspec
 
 from mmpi.quoting import QuoterSettings
 from mmpi.risk import RiskConfig
+from mmpi.sections import ClockSettings as ClockSettings
 from mmpi.sections import GuardianSettings as GuardianSettings
 from mmpi.sections import JournalSettings as JournalSettings
 from mmpi.sections import PathSettings as PathSettings
@@ -37,4 +38,5 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     market: MarketConfig
     journal: JournalSettings
     guardian: GuardianSettings
+    clock: ClockSettings = ClockSettings()
     digest: str = ""

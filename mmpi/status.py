@@ -56,6 +56,22 @@ class Latency(msgspec.Struct, frozen=True):
     n: int
 
 
+class RequestStatus(msgspec.Struct, frozen=True):
+    """Requests at the venue: the account's count and cap by its last word (0 = not told), and what this run spends.
+
+    `thinning`: how many times rarer and wider orders are moved than the strategy asks, to make the budget last.
+    `quote_to_trade`: orders and amends for each fill; `per_fill`: all requests for each (without one, their number).
+    """
+
+    used: int
+    cap: int
+    sent: int
+    thinning: int
+    quote_to_trade: float
+    per_fill: float
+    dead_man_firings: int
+
+
 class Summary(msgspec.Struct, frozen=True):
     """The shape shared by `demo --json`, `backtest --json` and `status --json`."""
 
@@ -75,3 +91,4 @@ class Summary(msgspec.Struct, frozen=True):
     refusals: dict[str, int]
     invariant_violations: int
     anomalies: dict[str, int]
+    requests: RequestStatus

@@ -283,7 +283,7 @@ def wild_event(wild: Wild, bench: Bench) -> list[Event]:
         case "recover":
             orders = [listing(o, n) for n, desk in engine.desks.items() for o in desk.orders.live.values()]
             positions = tuple((n, desk.position.lots + desk.carry) for n, desk in engine.desks.items())
-            first: list[Event] = [] if engine.connected else [Connected(now, "sim")]
+            first: list[Event] = [] if engine.standing.connected else [Connected(now, "sim")]
             return [*first, Resumed(now), Reconciled(now, "sim", tuple(orders), positions)]
         case _:
             return [_session_event(wild, now)]

@@ -22,7 +22,7 @@ from mmpi.instrument import MONEY_SCALE
 from mmpi.quoting import QUOTERS
 from mmpi.quoting.layered import LayeredConfig
 from mmpi.risk import RiskConfig
-from mmpi.sections import Box, GuardianSettings, JournalSettings, PathSettings, VenueSettings, load_resolved
+from mmpi.sections import ClockSettings, Box, GuardianSettings, JournalSettings, PathSettings, VenueSettings, load_resolved
 from mmpi.settings import Settings
 from mmpi.sim.exchange import SimConfig
 from mmpi.sim.market import MarketConfig
@@ -257,7 +257,7 @@ def test_random_valid_numbers_arrive_unchanged(
         (
             '[instruments."a b"]\n',
             'FILE: instruments."a b": value (a table): '
-            "allowed: a name of letters, digits, @ : _ and -, at most 32 of them",
+            "allowed: a name of letters, digits, @ : / _ and -, at most 32 of them",
         ),
         ("[risk]\nmax_order = -5\n", f"FILE: risk.max_order: value -5: allowed: {QUOTE_BOUNDS}"),
         ("[risk]\nmax_order = nan\n", f"FILE: risk.max_order: value nan: allowed: {QUOTE_BOUNDS}"),
@@ -828,7 +828,7 @@ def test_every_key_is_explained() -> None:
 def test_every_numbers_unit_is_in_its_name_or_stated() -> None:
     """A number without a unit is a count, a seed or a multiple."""
     bare = {key.path[-1] for key in numeric_keys() if not key.unit}
-    counts = {"levels", "max_inventory", "order_burst", "max_open_orders"}
+    counts = {"levels", "max_inventory", "order_burst", "max_open_orders", "budget_low", "budget_reserve"}
     assert bare == counts | {"volatility_multiple", "seed", "queue_power"}
 
 
@@ -842,6 +842,7 @@ def test_every_numbers_unit_is_in_its_name_or_stated() -> None:
         (models.Market, MarketConfig, {"scenario"}),
         (models.Journal, JournalSettings, set()),
         (models.Guardian, GuardianSettings, set()),
+        (models.Clock, ClockSettings, set()),
     ],
 )
 def test_each_section_covers_its_struct(

@@ -223,7 +223,7 @@ def run(config: Settings, grids: dict[str, Instrument], market: Iterable[MarketE
     backtest = Backtest(engine, sink, sim, checker)
     assert backtest.run(market) > 0
     summary = summarise(
-        engine, mode="backtest", venue="sim", latency=Latency(0.0, 0.0, 0), deadman="UNSUPPORTED", latch="armed"
+        engine, mode="backtest", venue="sim", latency=Latency(0.0, 0.0, 0), latch="armed"
     )
     content = msgspec.to_builtins(summary)
     assert all(map(math.isfinite, numbers(content)))

@@ -238,7 +238,8 @@ def test_the_first_position_is_taken_over() -> None:
     bench.reconcile(A=-30)
     bench.book()
     desk = bench.engine.desks["A"]
-    assert (desk.position.lots, bench.engine.equity, bench.engine.drifts, bench.engine.violations) == (-30, 0, 0, 0)
+    engine = bench.engine
+    assert (desk.position.lots, engine.equity, engine.reconciling.taken, engine.violations) == (-30, 0, 0, 0)
     assert bench.engine.quoting
 
 
@@ -252,9 +253,9 @@ def test_a_difference_is_adopted_only_when_it_repeats() -> None:
     orders = [listing(each) for each in bench.orders()]
     for position in (3, 4):
         assert bench.reconcile(orders, A=position)[-1:] == [RequestReconcile("position")]
-        assert (desk.position.lots, engine.drifts, engine.quoting) == (0, 0, False)
+        assert (desk.position.lots, engine.reconciling.taken, engine.quoting) == (0, 0, False)
     bench.reconcile(orders, A=4)
-    assert (desk.position.lots, engine.drifts, engine.quoting, engine.violations) == (4, 1, True, 0)
+    assert (desk.position.lots, engine.reconciling.taken, engine.quoting, engine.violations) == (4, 1, True, 0)
     assert engine.equity == 0
 
 
@@ -267,7 +268,8 @@ def test_a_fill_on_its_way_is_no_drift() -> None:
     bench.reconcile([listing(each) for each in bench.orders() if each is not order], A=-10)
     bench.fill(order, 10)
     bench.reconcile([listing(each) for each in bench.orders()], A=-10)
-    assert (bench.engine.desks["A"].position.lots, bench.engine.drifts, bench.engine.quoting) == (-10, 0, True)
+    engine = bench.engine
+    assert (engine.desks["A"].position.lots, engine.reconciling.taken, engine.quoting) == (-10, 0, True)
 
 
 # Halts, limits, stopping ------------------------------------------------------------------------------------------
@@ -514,10 +516,10 @@ def one_step(bench: Bench, event: Event) -> list[Action]:
     assert engine.violations == 0
     assert len({each.cl_ord_id for each in places(actions)}) == len(places(actions))
     if places(actions):
-        assert engine.connected
-        assert engine.reconciled
-        assert not engine.stop
-        assert not engine.halt
+        assert engine.standing.connected
+        assert engine.standing.reconciled
+        assert not engine.standing.stop
+        assert not engine.standing.halt
         assert not engine.gate.breach
     for name in engine.desks:
         own = [each for each in actions if isinstance(each, NewOrder | CancelOrder) and each.instrument == name]
@@ -526,7 +528,7 @@ def one_step(bench: Bench, event: Event) -> list[Action]:
         check_places(bench, name, places(own), {each.cl_ord_id for each in cancels(own)}, before)
     if isinstance(event, Timer):
         assert engine.wake_at == 0 or engine.wake_at > event.recv_ts, "a timer answered is not asked for again"
-    if not engine.connected:
+    if not engine.standing.connected:
         assert engine.wake_at == 0
         assert not actions or isinstance(actions[0], RequestLatch)
     return actions
@@ -657,7 +659,7 @@ def test_it_keeps_straight_books_with_a_careless_venue(seed: int, loss: float) -
     assert venue.matching.open_orders("") == ()
     for name, desk in bench.engine.desks.items():
         assert desk.position.lots == venue.matching.position("", name)
-    assert (bench.engine.drifts, bench.engine.violations) == (0, 0)
+    assert (bench.engine.reconciling.taken, bench.engine.violations) == (0, 0)
     assert all(desk.orders.overfilled == 0 for desk in bench.engine.desks.values())
 
 

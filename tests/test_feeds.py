@@ -103,7 +103,7 @@ async def test_a_lost_connection(tmp_path: Path) -> None:
     """The end of a connection is one event with its reason; the next one starts with Connected and reconciles."""
     rig = Rig(tmp_path)
     async with practice(tmp_path) as venue, rig.trading(venue) as feed:
-        await until(lambda: rig.engine.reconciled)
+        await until(lambda: rig.engine.standing.reconciled)
         feed.link.abort("cable pulled")
         await until(lambda: "Disconnected" in rig.sink.kinds())
         await until(lambda: rig.sink.kinds().count("Reconciled") == 2)
@@ -131,7 +131,7 @@ async def test_the_end_is_no_event(tmp_path: Path) -> None:
     rig = Rig(tmp_path)
     async with practice(tmp_path) as venue:
         async with rig.trading(venue):
-            await until(lambda: rig.engine.reconciled)
+            await until(lambda: rig.engine.standing.reconciled)
         assert "Disconnected" not in rig.sink.kinds()
 
 
@@ -153,7 +153,7 @@ async def test_a_half_open_connection(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(feeds, "SILENCE_S", 0.1)
     rig = Rig(tmp_path)
     async with practice(tmp_path) as venue, rig.trading(venue) as feed:
-        await until(lambda: rig.engine.reconciled)
+        await until(lambda: rig.engine.standing.reconciled)
         await asyncio.sleep(0.15)
         assert feed.link.connects == 1
         venue.server._one_way_s = 0.25

@@ -6,8 +6,18 @@ from pathlib import Path
 
 import pytest
 
-from mmpi.actions import Action, Approved, CancelOrder, NewOrder, QueryOrder, RequestLatch, RequestReconcile
-from mmpi.events import ExecReport, ExecType
+from mmpi.actions import (
+    Action,
+    AmendOrder,
+    Approved,
+    CancelOrder,
+    NewOrder,
+    QueryOrder,
+    RequestLatch,
+    RequestReconcile,
+    ScheduleCancel,
+)
+from mmpi.events import DeadManReport, ExecReport, ExecType
 from mmpi.instrument import BUY
 from mmpi.runtime.board import LATCHED, PAUSED, RUN, HaltWord
 from mmpi.runtime.gateway import PaperGateway, VenueGateway
@@ -31,11 +41,11 @@ class Wire:
         self.room = room
 
     def frames_for(self, actions: Sequence[Approved], now: int) -> list[bytes]:
-        """Return one frame for cancels, one for places, one for each question."""
-        assert now > NOW, "signed with the wall clock"
+        """Return one frame for cancels, one for amends, one for places, one for each question."""
+        assert now == NOW, "signed with the loop's time, from which the session takes its offset"
         names = [type(each.action).__name__ for each in actions if not isinstance(each.action, RequestLatch)]
-        joined = "+".join(name for name in names if name in ("NewOrder", "CancelOrder"))
-        questions = [name for name in names if name in ("QueryOrder", "RequestReconcile")]
+        joined = "+".join(name for name in names if name in ("NewOrder", "AmendOrder", "CancelOrder"))
+        questions = [name for name in names if name in ("QueryOrder", "RequestReconcile", "ScheduleCancel")]
         return [each.encode() for each in (joined, *questions) if each]
 
     def send(self, frame: bytes) -> bool:
@@ -51,6 +61,15 @@ class Session:
 
     def __init__(self, wire: Wire) -> None:
         self.send = wire.frames_for
+        self.full, self.withdrawn = False, 0
+
+    def is_full(self) -> bool:
+        """Say so if told to."""
+        return self.full
+
+    def withdraw(self) -> None:
+        """Count."""
+        self.withdrawn += 1
 
 
 def word(folder: Path, state: int) -> HaltWord:
@@ -69,7 +88,8 @@ def reports(gateway: VenueGateway | PaperGateway) -> list[tuple[str, ExecType, s
 
 def venue_gateway(wire: Wire, halt: HaltWord | None, latches: list[str] | None = None) -> VenueGateway:
     """Return a gateway on a wire."""
-    return VenueGateway(Session(wire), wire, halt, (latches if latches is not None else []).append)  # type: ignore[arg-type]
+    told = latches if latches is not None else []
+    return VenueGateway(Session(wire), wire, halt, told.append)  # type: ignore[arg-type]
 
 
 def test_cancels_and_questions_go_first(tmp_path: Path) -> None:
@@ -105,6 +125,57 @@ def test_a_word_set_while_signing_is_seen(tmp_path: Path) -> None:
     gateway._session.send = slow  # type: ignore[method-assign]
     gateway.send(approved(PLACE), NOW)
     assert (wire.frames, reports(gateway)) == ([], [("0x01", ExecType.REJECTED, "halted")])
+
+
+def test_a_frame_that_did_not_leave_is_waited_for_no_longer(tmp_path: Path) -> None:
+    """Signed and then held back, or refused by the link: the session forgets the post, or it would count for ever."""
+    for wire, halt in ((Wire(room=0), word(tmp_path, RUN)), (Wire(), word(tmp_path, RUN))):
+        gateway = venue_gateway(wire, halt)
+        sign = wire.frames_for
+
+        def slow(actions: Sequence[Approved], now: int) -> list[bytes]:
+            if wire.room:  # noqa: B023
+                halt.set(PAUSED, "meanwhile")  # noqa: B023
+            return sign(actions, now)  # noqa: B023
+
+        gateway._session.send = slow  # type: ignore[method-assign]
+        gateway.send(approved(PLACE), NOW)
+        assert (len(gateway.unsent), gateway._session.withdrawn) == (1, 1)  # type: ignore[attr-defined]
+
+
+AMEND = AmendOrder("A", "0x02", "7", "0x04", BUY, 101, 1, 0)
+
+
+def test_an_amend_is_an_order_too(tmp_path: Path) -> None:
+    """It goes before new orders; under a halt word it stays: the new order never lived, the old one is asked about."""
+    wire = Wire()
+    venue_gateway(wire, word(tmp_path, RUN)).send(approved(PLACE, AMEND, QUERY), NOW)
+    assert wire.frames == [b"QueryOrder", b"AmendOrder", b"NewOrder"]
+    wire = Wire()
+    gateway = venue_gateway(wire, word(tmp_path, LATCHED))
+    gateway.send(approved(AMEND), NOW)
+    assert wire.frames == []
+    assert reports(gateway) == [
+        ("0x02", ExecType.CANCEL_REJECTED, "halted"),
+        ("0x04", ExecType.REJECTED, "halted"),
+    ]
+
+
+def test_too_much_in_flight_holds_orders_back_alone(tmp_path: Path) -> None:
+    """The venue allows so many unanswered posts: beyond them cancels still go."""
+    wire = Wire()
+    gateway = venue_gateway(wire, word(tmp_path, RUN))
+    gateway._session.full = True  # type: ignore[attr-defined]
+    gateway.send(approved(PLACE, CANCEL), NOW)
+    assert wire.frames == [b"CancelOrder"]
+    assert reports(gateway) == [("0x01", ExecType.REJECTED, "too many requests in flight")]
+
+
+def test_a_refresh_of_the_dead_man_switch_that_did_not_leave(tmp_path: Path) -> None:
+    """The engine hears that its fate is unknown, and asks again."""
+    gateway = venue_gateway(Wire(room=0), word(tmp_path, RUN))
+    gateway.send(approved(ScheduleCancel(NOW + 8)), NOW)
+    assert list(gateway.unsent) == [DeadManReport(NOW, "", NOW + 8, ExecType.LOST, "not connected")]
 
 
 def test_no_word_at_all(tmp_path: Path) -> None:

@@ -94,7 +94,7 @@ def test_no_guardian_ever(tmp_path: Path) -> None:
     """Without a halt file nothing may be placed; a guardian that comes is found within a heartbeat."""
     stand = Stand(tmp_path, guarded=False)
     assert stand.tick() == ["Halted", "Timer"]
-    assert stand.engine.halt == "no guardian"
+    assert stand.engine.standing.halt == "no guardian"
     stand.guardian = HaltWord.create(tmp_path / "halt")
     stand.guardian.set(RUN, "")
     stand.beat()
@@ -105,7 +105,7 @@ def test_unguarded_paper(tmp_path: Path) -> None:
     """Without a word to obey there is none to look at."""
     stand = Stand(tmp_path, guarded=False)
     stand.loop = Loop(stand.engine, stand.sink, stand.door, stand.clock, None, stand.board, lambda: b"")
-    assert (stand.tick(), stand.engine.halt) == (["Timer"], "")
+    assert (stand.tick(), stand.engine.standing.halt) == (["Timer"], "")
 
 
 def test_heartbeats_and_alarms(stand: Stand) -> None:

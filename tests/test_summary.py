@@ -17,7 +17,7 @@ def summary(bench: Bench) -> Summary:
     """Return the summary of a bench's engine."""
     latency = Latency(1.0, 2.0, 3)
     return summarise(
-        bench.engine, mode="paper", venue="sim", latency=latency, deadman="UNSUPPORTED", latch="armed"
+        bench.engine, mode="paper", venue="sim", latency=latency, latch="armed"
     )  # fmt: skip
 
 

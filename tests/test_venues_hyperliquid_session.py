@@ -22,10 +22,9 @@ from mmpi.actions import (
     TimeInForce,
 )
 from mmpi.errors import LocalError
-from mmpi.events import BookSnapshot, Event, ExecReport, ExecType, Mark, OpenOrder, Reconciled, Trade
+from mmpi.events import BookSnapshot, Event, ExecReport, ExecType, Mark, OpenOrder, Reconciled, Trade, VenueFault
 from mmpi.instrument import BUY, SECOND, SELL
-from mmpi.venues.hyperliquid import fills, names
-from mmpi.venues.hyperliquid import session as session_module
+from mmpi.venues.hyperliquid import fills, names, outbox
 from mmpi.venues.hyperliquid.messages import CHANNELS, Message, instrument_from_meta
 from mmpi.venues.hyperliquid.session import HyperliquidSession
 from mmpi.venues.hyperliquid.signing import Signer, connection_id
@@ -108,8 +107,8 @@ def user_fills(*each: dict[str, Any], snapshot: bool | None = None) -> bytes:
 
 
 def reports(events: list[Event]) -> list[ExecReport]:
-    """Return the events, all of which must be execution reports."""
-    assert all(isinstance(event, ExecReport) for event in events)
+    """Return the execution reports; every event must be one, or the fault that one of them tells of."""
+    assert all(isinstance(event, ExecReport | VenueFault) for event in events)
     return [event for event in events if isinstance(event, ExecReport)]
 
 
@@ -132,7 +131,7 @@ def recorded() -> Iterator[tuple[int, bytes]]:
 
 
 def test_subscribes_to_market_data_and_private_streams() -> None:
-    """With a key, three channels for each coin and two for the account."""
+    """With a key, three channels for each coin and four for the account."""
     subscriptions = [json.loads(frame) for frame in new_session().connected(NOW)]
     assert {frame["method"] for frame in subscriptions} == {"subscribe"}
     assert [frame["subscription"] for frame in subscriptions] == [
@@ -144,6 +143,8 @@ def test_subscribes_to_market_data_and_private_streams() -> None:
         {"type": "activeAssetCtx", "coin": "ETH"},
         {"type": "orderUpdates", "user": ACCOUNT},
         {"type": "userFills", "user": ACCOUNT},
+        {"type": "userFundings", "user": ACCOUNT},
+        {"type": "userEvents", "user": ACCOUNT},
     ]
 
 
@@ -458,7 +459,8 @@ def test_an_error_instead_of_an_answer_is_told_as_it_came() -> None:
     session = new_session()
     [frame] = sent(session, place(1))
     [report] = reports(session.receive(answer(frame["id"], "error", "429 Too Many Requests"), NOW))
-    assert (report.reason, session.last_error) == ("429 Too Many Requests", "429 Too Many Requests")
+    text = "rate limit: 429 Too Many Requests"
+    assert (report.reason, session.last_error) == (text, text)
     assert session.unreadable == 0
 
 
@@ -802,7 +804,7 @@ def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(names, "MAX_NAMES", 10)
     monkeypatch.setattr(fills, "MAX_TIDS", 10)
     monkeypatch.setattr(fills, "MAX_HELD", 3)
-    monkeypatch.setattr(session_module, "MAX_POSTS", 5)
+    monkeypatch.setattr(outbox, "MAX_POSTS", 5)
     session = with_history()
     session.receive(update(1, cloid(1), "open"), NOW)
     for oid in range(2, 50):
@@ -811,7 +813,7 @@ def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert outcome(session.receive(user_fills(fill(1, 1)), NOW)) == [(ExecType.TRADE, cloid(1), "1")]
     for number in range(20):
         sent(session, place(number))
-    assert len(session._posts) == 5
+    assert session._out.waiting() == 5
     strangers = [fill(tid, 1000 + tid) for tid in range(100, 120)]
     let_go = session.receive(user_fills(*strangers), NOW)
     assert [report.exec_id for report in reports(let_go)] == [str(tid) for tid in range(100, 117)]

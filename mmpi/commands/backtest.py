@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
     if reporter is not None:
         reporter.finish(settings.sim, dataset)
     summary = summarise(
-        engine, mode="backtest", venue="sim", latency=Latency(0.0, 0.0, 0), deadman="UNSUPPORTED", latch=_latch(engine)
+        engine, mode="backtest", venue="sim", latency=Latency(0.0, 0.0, 0), latch=_latch(engine)
     )
     _report(args, summary, engine, dataset, elapsed, settings.sim)
     return 0

@@ -18,7 +18,7 @@ from mmpi.guardian import Guardian
 from mmpi.runtime.board import PAUSED, RUN, HaltWord, lock
 from mmpi.runtime.hand import HyperliquidHand
 from mmpi.runtime.ipc import ControlServer
-from mmpi.runtime.secret_files import read_secret
+from mmpi.runtime.secret_files import keep_out_of_core_dumps, read_address, read_secret
 from mmpi.runtime.service import notifier
 from mmpi.runtime.watch import QuoterWatch
 from mmpi.sections import Box
@@ -71,9 +71,17 @@ def _hand(box: Box) -> HyperliquidHand | None:
     """Return the guardian's own session; None on paper, where there is nothing to cancel."""
     if box.venue.mode not in ("practice", "live"):
         return None
-    secrets = Path(box.paths.secrets_dir)
+    keep_out_of_core_dumps()
+    secrets, venue = Path(box.paths.secrets_dir), box.venue
     key_file = secrets / "guardian.key"
-    signer = Signer(parse_key(read_secret(key_file), str(key_file)), mainnet=box.venue.network == "mainnet")
-    account = read_secret(secrets / "account").lower()
-    instance = instance_id(Path(box.paths.state_dir))
-    return HyperliquidHand(box.venue.websocket_url(), account, signer, instance, str(key_file))
+    signer = Signer(parse_key(read_secret(key_file), str(key_file)), mainnet=venue.network == "mainnet")
+    account, instance = read_address(secrets / "account"), instance_id(Path(box.paths.state_dir))
+    return HyperliquidHand(
+        venue.websocket_url(),
+        account,
+        signer,
+        instance,
+        str(key_file),
+        vault=venue.vault.lower(),
+        ca_file=venue.ca_file,
+    )

@@ -18,7 +18,7 @@ from mmpi.config.quoters import STRATEGIES, amount_text, in_force, quoter_settin
 from mmpi.errors import ConfigError
 from mmpi.instrument import MONEY_SCALE, Money, money_text
 from mmpi.risk import RiskConfig
-from mmpi.sections import GuardianSettings, JournalSettings, PathSettings, VenueSettings
+from mmpi.sections import ClockSettings, GuardianSettings, JournalSettings, PathSettings, VenueSettings
 from mmpi.settings import InstrumentSettings, Settings
 from mmpi.sim.exchange import SimConfig
 from mmpi.sim.scenario import NORMAL, MarketConfig, scenario
@@ -118,6 +118,7 @@ def _settings(config: models.Config, automatic: dict[str, tuple[str, str]]) -> S
         market=_market(config.market),
         journal=JournalSettings(**config.journal.model_dump()),
         guardian=GuardianSettings(**config.guardian.model_dump()),
+        clock=ClockSettings(**config.clock.model_dump()),
     )
     return msgspec.structs.replace(settings, digest=digest(settings))
 

@@ -14,7 +14,7 @@ from mmpi.config.fields import Amount, BaseUrl, Section, amount, choice, folder,
 from mmpi.config.quoters import AvellanedaStoikov, Glft, Improve, Layered
 from mmpi.config.schema import KeyPath
 from mmpi.risk import RiskConfig
-from mmpi.sections import GuardianSettings, JournalSettings, VenueSettings
+from mmpi.sections import ClockSettings, GuardianSettings, JournalSettings, VenueSettings
 from mmpi.sim.exchange import SimConfig
 from mmpi.sim.market import MarketConfig
 from mmpi.sim.queue_models import MOST_POWER
@@ -24,15 +24,15 @@ Refusal: TypeAlias = tuple[KeyPath, str]
 
 MOST_SEED: Final = 2**31 - 1
 MEGABYTE: Final = 2**20
-INSTRUMENT_NAME: Final = r"^[A-Za-z0-9@][A-Za-z0-9@:_-]{0,31}$"
-INSTRUMENT_NAME_ALLOWED: Final = "a name of letters, digits, @ : _ and -, at most 32 of them"
+INSTRUMENT_NAME: Final = r"^[A-Za-z0-9@][A-Za-z0-9@:/_-]{0,31}$"
+INSTRUMENT_NAME_ALLOWED: Final = "a name of letters, digits, @ : / _ and -, at most 32 of them"
 MOST_INSTRUMENTS: Final = 32
 """As many as one process quotes comfortably; a limit of ours, not of a venue."""
 GENERATED_INSTRUMENTS: Final = ("BTC", "ETH")
 """What is quoted when nobody says what to quote."""
 
 _VENUE, _RISK, _SIM, _MARKET = VenueSettings(), RiskConfig(), SimConfig(), MarketConfig()
-_JOURNAL, _GUARDIAN = JournalSettings(), GuardianSettings()
+_JOURNAL, _GUARDIAN, _CLOCK = JournalSettings(), GuardianSettings(), ClockSettings()
 
 
 def _share(default: float, meaning: str, most: float = 1) -> Any:
@@ -96,6 +96,38 @@ class Venue(Section):
         gt=0,
         le=60,
     )
+    ca_file: str = folder("PEM file of the authorities that may vouch for an https address. Empty = the system's.")
+    vault: str = text(
+        "Vault or sub-account to trade for, with an agent of its leader. Empty = the account itself.",
+        "0x and 40 hexadecimal digits, or empty",
+        _VENUE.vault,
+        pattern=r"^(0x[0-9a-fA-F]{40})?$",
+    )
+    adopt: bool = choice(
+        _VENUE.adopt, "Take over orders of other hands in these instruments: keep, move or cancel them as our own."
+    )
+    amend: bool = choice(
+        _VENUE.amend, "Move an order in one step (one request) instead of a cancel and a new order (two)."
+    )
+    weight_per_minute: int = number(
+        _VENUE.weight_per_minute,
+        "Request weight that the quoter may spend: 1000 of the venue's 1200, the rest is the guardian's. 0 = no limit.",
+        ge=0,
+        le=1_000_000,
+        unit="weight a minute",
+    )
+    budget_low: int = number(
+        _VENUE.budget_low,
+        "Requests left to the account below which orders are moved half as often, then a quarter, and so on.",
+        ge=0,
+        le=1_000_000,
+    )
+    budget_reserve: int = number(
+        _VENUE.budget_reserve,
+        "Requests left from which on only orders that reduce a position are placed; cancels always go.",
+        ge=0,
+        le=1_000_000,
+    )
 
 
 class Instrument(Section):
@@ -158,6 +190,13 @@ class Risk(Section):
     )
     stale_after_s: float = number(
         _RISK.stale_after_s, "Without market data for this long, quotes are pulled.", ge=0.1, le=300
+    )
+    unarmed_percent: float = number(
+        _RISK.unarmed_percent,
+        "Of max_order, max_position, max_instrument and max_total, at a venue that would not cancel our orders if we "
+        "fell silent (no dead-man switch, or it is refused).",
+        gt=0,
+        le=100,
     )
     override_reason: str = text(
         "Why session_loss or max_drawdown may be above 10% of capital; `mmpi check` repeats it.",
@@ -262,6 +301,15 @@ class Guardian(Section):
     )
 
 
+class Clock(Section):
+    """When the clock is trusted. While it is not, nothing is placed; cancels go out all the same."""
+
+    max_offset_ms: int = number(_CLOCK.max_offset_ms, "Farthest from the venue's time.", ge=50, le=1900)
+    require_sync: bool = choice(
+        _CLOCK.require_sync, "For venue.mode live the kernel must say that the clock is synchronised (chrony, NTP)."
+    )
+
+
 class Config(Section):
     """Every key of mmpi.toml.
 
@@ -283,6 +331,7 @@ class Config(Section):
     market: Market = Market()
     journal: Journal = Journal()
     guardian: Guardian = Guardian()
+    clock: Clock = Clock()
 
 
 def json_schema() -> dict[str, Any]:

@@ -94,6 +94,12 @@ def _venue(venue: VenueSettings) -> Iterator[Problem]:
         )
     elif not venue.url:
         yield Problem(("venue.url", "venue.name"), f'the address of venue.name "{venue.name}"')
+    if venue.ca_file and not venue.url.startswith("https://"):
+        yield Problem(("venue.ca_file", "venue.url"), "none unless venue.url is an https:// address")
+    if venue.budget_reserve > venue.budget_low:
+        yield Problem(
+            ("venue.budget_reserve", "venue.budget_low"), f"at most venue.budget_low ({venue.budget_low})"
+        )
     if venue.expires_after_ms >= venue.ack_timeout_s * 1000:
         yield Problem(
             ("venue.expires_after_ms", "venue.ack_timeout_s"),

@@ -13,14 +13,19 @@ import msgspec
 
 from mmpi.events import Bbo, BookDelta, BookSnapshot, Connected, Disconnected, Mark, MarketEvent, Trade
 from mmpi.instrument import SECOND, Nanos
+from mmpi.runtime.clock_watch import ClockWatch
 from mmpi.runtime.loop import Loop, SteadyClock
 from mmpi.runtime.websocket import Link
 from mmpi.sim.venue import SimVenue
 from mmpi.venues.hyperliquid.session import HyperliquidSession
 
+CHECK_S: Final = 0.25
+"""How often the connection and the clock are looked at."""
 PING_S: Final = 5.0
 SILENCE_S: Final = 12.0
 """Two pings without a byte in return: the connection is half open."""
+NO_MARKET_S: Final = 60.0
+"""Answers to pings but nothing of any market for so long: the subscriptions are lost, a new connection renews them."""
 SIM_TICK_S: Final = 0.01
 """How often the simulated exchange is asked for what is due: a tenth of its default round trip."""
 
@@ -28,9 +33,18 @@ SIM_TICK_S: Final = 0.01
 class VenueFeed:
     """One venue session on one link."""
 
-    def __init__(self, url: str, session: HyperliquidSession, clock: SteadyClock) -> None:
-        self.link = Link(url, self._opened, self._frame, self._closed, clock.now)
-        self._session = session
+    def __init__(
+        self,
+        url: str,
+        session: HyperliquidSession,
+        clock: SteadyClock,
+        watch: ClockWatch | None = None,
+        ca_file: str = "",
+    ) -> None:
+        """`watch` None = the clock is nobody's business (paper: nothing is signed)."""
+        self.link = Link(url, self._opened, self._frame, self._closed, clock.now, ca_file=ca_file)
+        self._session, self._watch = session, watch
+        self._pinged = self._market = 0.0
         self._loop: Loop | None = None
         self._venue: SimVenue | None = None
         self._up = False
@@ -42,14 +56,12 @@ class VenueFeed:
         sim = asyncio.create_task(self._deliver()) if self._venue is not None else None
         try:
             while True:
-                await asyncio.wait({link}, timeout=PING_S)
+                self._trust()
+                await asyncio.wait({link}, timeout=CHECK_S)
                 if link.done():
                     link.result()
                 if self.link.open:
-                    if time.monotonic() - self.link.last_rx > SILENCE_S:
-                        self.link.abort("no answer to pings")
-                    else:
-                        self.link.send(self._session.ping())
+                    self._keep_alive(time.monotonic())
         finally:
             link.cancel()
             if sim is not None:
@@ -58,8 +70,28 @@ class VenueFeed:
             self._up = False
             self.link.abort("ending")
 
+    def _keep_alive(self, now: float) -> None:
+        """Ping when it is time; end a connection that is half open, or that has lost its subscriptions."""
+        if now - self.link.last_rx > SILENCE_S:
+            self.link.abort("no answer to pings")
+        elif now - self._market > NO_MARKET_S:
+            self.link.abort(f"no market data for {NO_MARKET_S:g} s")
+        elif now - self._pinged >= PING_S:
+            self._pinged = now
+            self.link.send(self._session.ping())
+
+    def _trust(self) -> None:
+        """Tell the engine when the clock is no longer to be trusted, or is again; have the venue's time signed (I8)."""
+        if self._watch is None or self._loop is None:
+            return
+        verdict = self._watch.check(self._loop.now())
+        self._session.set_offset(self._watch.offset)
+        if verdict is not None:
+            self._loop.feed([verdict])
+
     def _opened(self) -> None:
         assert self._loop is not None
+        self._market = time.monotonic()
         for frame in self._session.connected(self._loop.now()):
             self.link.send(frame)
         self._up = True
@@ -70,6 +102,11 @@ class VenueFeed:
         events = self._session.receive(frame, recv_ts)
         if not events:
             return
+        first = events[0]
+        if isinstance(first, BookSnapshot | BookDelta | Bbo | Trade | Mark):
+            self._market = time.monotonic()
+            if self._watch is not None and isinstance(first, BookSnapshot):
+                self._watch.heard(first.exch_ts, recv_ts)
         if self._venue is not None:
             for event in events:
                 if isinstance(event, BookSnapshot | BookDelta | Bbo | Trade | Mark):

@@ -7,54 +7,83 @@ It must not decide anything else.
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from typing import Protocol, TypeAlias
 
-from mmpi.actions import Approved, CancelOrder, NewOrder, QueryOrder, RequestLatch
-from mmpi.events import ExecReport, ExecType
+from mmpi.actions import (
+    AmendOrder,
+    Approved,
+    CancelOrder,
+    NewOrder,
+    QueryOrder,
+    RequestLatch,
+    ScheduleCancel,
+)
+from mmpi.events import DeadManReport, ExecReport, ExecType
 from mmpi.instrument import Nanos
 from mmpi.ports import Gateway, Session
 from mmpi.runtime.board import HaltWord
 from mmpi.runtime.websocket import Link
 
+Unsent: TypeAlias = ExecReport | DeadManReport
+"""What the engine is told about an action that did not leave."""
+
+
+class Wire(Session, Protocol):
+    """A session that can say what is under way."""
+
+    def is_full(self) -> bool:
+        """Return whether so much is unanswered that no new order may be sent."""
+        ...
+
+    def withdraw(self) -> None:
+        """Forget the frame built last: it was not sent."""
+        ...
+
 
 class VenueGateway:
     """To a venue: frames through a link. `unsent` holds reports for the loop about what did not leave."""
 
-    def __init__(
-        self, session: Session, link: Link, halt: HaltWord | None, on_latch: Callable[[str], None]
-    ) -> None:
-        self.unsent: deque[ExecReport] = deque()
+    def __init__(self, session: Wire, link: Link, halt: HaltWord | None, on_latch: Callable[[str], None]) -> None:
+        self.unsent: deque[Unsent] = deque()
         self._session, self._link, self._halt, self._on_latch = session, link, halt, on_latch
 
     def send(self, actions: Sequence[Approved], now: Nanos) -> None:
-        """Write cancels and questions, then orders, unless the halt word forbids those."""
+        """Write cancels and questions, then amends and orders, unless the halt word forbids those."""
+        amends = [approved for approved in actions if isinstance(approved.action, AmendOrder)]
         places = [approved for approved in actions if isinstance(approved.action, NewOrder)]
-        others = [approved for approved in actions if not isinstance(approved.action, NewOrder)]
-        # Signed with the wall clock, which the venue compares with its own; `now` is the loop's steady time.
-        wall = time.time_ns()
-        if others:
-            _ask_latch(others, self._on_latch)
-            for frame in self._session.send(others, wall):
-                if not self._link.send(frame):
-                    self._report(others, now, ExecType.LOST, "not connected")
-                    break
-        if places:
-            for frame in self._session.send(places, wall):
-                if self._halt is not None and not self._halt.permits(time.monotonic_ns()):
-                    self._report(places, now, ExecType.REJECTED, "halted")
-                    return
-                if not self._link.send(frame):
-                    self._report(places, now, ExecType.REJECTED, "not connected")
-                    return
+        if len(amends) + len(places) < len(actions):
+            self._others([each for each in actions if not isinstance(each.action, AmendOrder | NewOrder)], now)
+        for entries in (amends, places):
+            if entries:
+                self._enter(entries, now)
 
-    def _report(self, actions: Sequence[Approved], now: Nanos, what: ExecType, reason: str) -> None:
-        self.unsent.extend(_unsent(actions, now, what, reason))
+    def _others(self, actions: Sequence[Approved], now: Nanos) -> None:
+        _ask_latch(actions, self._on_latch)
+        for frame in self._session.send(actions, now):
+            if not self._link.send(frame):
+                self.unsent.extend(_unsent(actions, now, ExecType.LOST, "not connected"))
+                return
+
+    def _enter(self, entries: Sequence[Approved], now: Nanos) -> None:
+        """Write the one frame of some orders; the halt word is read again when it is signed and about to leave."""
+        why = "halted" if self._is_halted() else ("too many requests in flight" if self._session.is_full() else "")
+        if not why:
+            for frame in self._session.send(entries, now):
+                why = "halted" if self._is_halted() else ("" if self._link.send(frame) else "not connected")
+                if why:
+                    self._session.withdraw()
+        if why:
+            self.unsent.extend(_unsent(entries, now, ExecType.REJECTED, why))
+
+    def _is_halted(self) -> bool:
+        return self._halt is not None and not self._halt.permits(time.monotonic_ns())
 
 
 class PaperGateway:
     """To the simulated exchange, under the same halt word."""
 
     def __init__(self, venue: Gateway, halt: HaltWord | None, on_latch: Callable[[str], None]) -> None:
-        self.unsent: deque[ExecReport] = deque()
+        self.unsent: deque[Unsent] = deque()
         self._venue, self._halt, self._on_latch = venue, halt, on_latch
 
     def send(self, actions: Sequence[Approved], now: Nanos) -> None:
@@ -73,9 +102,17 @@ def _ask_latch(actions: Sequence[Approved], on_latch: Callable[[str], None]) -> 
             on_latch(approved.action.reason)
 
 
-def _unsent(actions: Sequence[Approved], now: Nanos, what: ExecType, reason: str) -> list[ExecReport]:
-    return [
-        ExecReport(now, action.instrument, now, action.cl_ord_id, "", what, reason=reason)
-        for action in (approved.action for approved in actions)
-        if isinstance(action, NewOrder | CancelOrder | QueryOrder)
-    ]
+def _unsent(actions: Sequence[Approved], now: Nanos, what: ExecType, reason: str) -> list[Unsent]:
+    reports: list[Unsent] = []
+    for action in [approved.action for approved in actions]:
+        if isinstance(action, NewOrder | CancelOrder | QueryOrder):
+            reports.append(ExecReport(now, action.instrument, now, action.cl_ord_id, "", what, reason=reason))
+        elif isinstance(action, AmendOrder):
+            # The order that was to be replaced still rests, as far as we know: it is asked about.
+            old = ExecReport(
+                now, action.instrument, now, action.orig_cl_ord_id, "", ExecType.CANCEL_REJECTED, reason=reason
+            )
+            reports += [old, ExecReport(now, action.instrument, now, action.cl_ord_id, "", what, reason=reason)]
+        elif isinstance(action, ScheduleCancel):
+            reports.append(DeadManReport(now, "", action.time, ExecType.LOST, reason))
+    return reports

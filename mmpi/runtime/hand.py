@@ -8,7 +8,7 @@ import asyncio
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 
@@ -19,8 +19,8 @@ from mmpi.runtime.posts import Posts, info_data, info_frame
 from mmpi.runtime.venue_facts import VenueFacts
 from mmpi.runtime.websocket import Link
 from mmpi.venues.hyperliquid import cancelling
-from mmpi.venues.hyperliquid.answers import ActionAnswer, Meta, UserRole
-from mmpi.venues.hyperliquid.messages import PostResponse
+from mmpi.venues.hyperliquid.answers import ActionAnswer, ClearinghouseState, Meta, SpotMeta, UserRole
+from mmpi.venues.hyperliquid.messages import FIRST_SPOT, PostResponse
 from mmpi.venues.hyperliquid.requests import PING
 from mmpi.venues.hyperliquid.signing import Signer
 
@@ -29,27 +29,45 @@ ANSWER_TIMEOUT_S: Final = 1.0
 PING_S: Final = 5.0
 SILENCE_S: Final = 12.0
 """Two pings without a byte in return: the connection is half open."""
+OFF_MS: Final = 1000
+"""A difference to the venue's time below this is its own delay as much as our clock's fault."""
 EXPIRES_MS: Final = 2000
 """Every trading action is void this long after it was signed; but see `cancel`."""
+
+
+T = TypeVar("T")
 
 
 class HyperliquidHand:
     """Follows and cancels the orders of one instance on one account."""
 
-    def __init__(self, url: str, account: str, signer: Signer, instance: str, key_file: str) -> None:
+    def __init__(
+        self,
+        url: str,
+        account: str,
+        signer: Signer,
+        instance: str,
+        key_file: str,
+        *,
+        vault: str = "",
+        ca_file: str = "",
+    ) -> None:
         """Take where the key came from too, to name it if the venue does not accept it."""
         self.ready = False
         self.news = asyncio.Event()
         """Set when an order of ours comes alive."""
         self.failures = 0
         self._account, self._signer, self._instance, self._key_file = account, signer, instance, key_file
+        self._vault, self._trader = vault, vault or account
+        self._ahead_ms = 0
+        """How far our wall clock is ahead of the venue's: cancels bear the venue's time, whatever ours says (I8)."""
         self._accepted = False
         self._was_refused = False
         self._refused: asyncio.Future[None] | None = None
         self._assets: dict[str, int] = {}
         self._orders = cancelling.LiveOrders(instance)
         self._nonce = 0
-        self._link = Link(url, self._opened, self._frame, self._closed)
+        self._link = Link(url, self._opened, self._frame, self._closed, ca_file=ca_file)
         self._posts = Posts(self._link.send, ANSWER_TIMEOUT_S)
         self._opening: asyncio.Task[None] | None = None
 
@@ -83,7 +101,7 @@ class HyperliquidHand:
             raise RemoteError("hyperliquid: the guardian's session is not up yet")
         try:
             answer = await self._posts.ask(
-                lambda number: cancelling.open_orders_request(number, self._account), self._listed
+                lambda number: cancelling.open_orders_request(number, self._trader), self._listed
             )
         except RemoteError:
             self._suspect()
@@ -100,7 +118,7 @@ class HyperliquidHand:
         After a refusal the next one carries no expiry: with a clock that lies, nothing that expires gets through, and a
         cancel that comes late does no harm (I8).
         """
-        now_ms: Nanos = time.time_ns() // MILLISECOND
+        now_ms = time.time_ns() // MILLISECOND - self._ahead_ms
         self._nonce = max(self._nonce + 1, now_ms)
         nonce, expires = self._nonce, None if self._was_refused else now_ms + EXPIRES_MS
         known = [order for order in orders if order.instrument in self._assets]
@@ -109,7 +127,7 @@ class HyperliquidHand:
         try:
             answer = await self._posts.ask(
                 lambda number: cancelling.cancel_frame(
-                    number, known, self._assets, self._signer, nonce, expires
+                    number, known, self._assets, self._signer, nonce, expires, self._vault
                 )
             )
         except RemoteError:
@@ -138,13 +156,16 @@ class HyperliquidHand:
             self._link.abort("no answer in time")
 
     def _opened(self) -> None:
-        self._link.send(cancelling.subscription(self._account))
+        self._link.send(cancelling.subscription(self._trader))
         self._opening = asyncio.create_task(self._fill())
 
     async def _fill(self) -> None:
         try:
-            meta = info_data(await self._posts.ask(info_frame("meta")), Meta, "meta")
+            meta, spot, _ = await asyncio.gather(
+                self._ask("meta", Meta), self._ask("spotMeta", SpotMeta), self._measure_clock()
+            )
             self._assets.update({asset.name: number for number, asset in enumerate(meta.universe)})
+            self._assets.update({pair.name: FIRST_SPOT + pair.index for pair in spot.universe})
             await self._check_key(meta)
             await self.live_orders()
         except RemoteError:
@@ -157,12 +178,21 @@ class HyperliquidHand:
         self.ready = True
         self.news.set()
 
+    async def _ask(self, what: str, kind: type[T], user: str = "") -> T:
+        return info_data(await self._posts.ask(info_frame(what, user)), kind, what)
+
+    async def _measure_clock(self) -> None:
+        """Note how wrong our clock is, if it is: an answer's own time against the middle of its round trip."""
+        began = time.time_ns()
+        state = await self._ask("clearinghouseState", ClearinghouseState, self._trader)
+        ahead_ms = (began + time.time_ns()) // 2 // MILLISECOND - state.time
+        self._ahead_ms = ahead_ms if state.time and abs(ahead_ms) > OFF_MS else 0
+
     async def _check_key(self, meta: Meta) -> None:
         """ConfigError if our key could not cancel anything; asked once, as a key seldom stops to be an agent's."""
         if self._accepted:
             return
-        question = info_frame("userRole", self._signer.address)
-        role = info_data(await self._posts.ask(question), UserRole, "userRole")
+        role = await self._ask("userRole", UserRole, self._signer.address)
         VenueFacts(meta, role).check_agent(self._signer.address, self._account, self._key_file)
         self._accepted = True
 

@@ -12,7 +12,7 @@ from typing import Final, Protocol
 
 from mmpi.actions import Approved
 from mmpi.engine import Engine
-from mmpi.events import Event, ExecReport, Halted, Resumed, Stopping, Timer
+from mmpi.events import DeadManReport, Event, ExecReport, Halted, Resumed, Stopping, Timer
 from mmpi.instrument import MILLISECOND, Nanos
 from mmpi.ports import Sink
 from mmpi.runtime.board import LATCHED, PAUSED, RUN, HaltWord, StatusBoard
@@ -31,7 +31,7 @@ SAMPLES: Final = 4096
 class Outlet(Protocol):
     """A gateway that tells, through `unsent`, what did not leave."""
 
-    unsent: deque[ExecReport]
+    unsent: deque[ExecReport | DeadManReport]
 
     def send(self, actions: Sequence[Approved], now: Nanos) -> None:
         """Send."""
@@ -92,7 +92,7 @@ class Loop:
 
     def stop(self, reason: str) -> None:
         """Begin to stop (I14)."""
-        if not self.engine.stop:
+        if not self.engine.standing.stop:
             self.feed([Stopping(self.now(), reason)])
 
     def now(self) -> Nanos:

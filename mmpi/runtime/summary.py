@@ -9,17 +9,17 @@ from typing import Final
 
 from mmpi.desk import Desk
 from mmpi.engine import Engine
-from mmpi.instrument import BUY, Money, money_text
+from mmpi.instrument import BUY, Money, Nanos, money_text
 from mmpi.orders import OrdStatus
 from mmpi.position import Position
-from mmpi.status import InstrumentStatus, Latency, OrderCounts, OwnOrder, PnlStatus, Summary
+from mmpi.status import InstrumentStatus, Latency, OrderCounts, OwnOrder, PnlStatus, RequestStatus, Summary
 
 SHOWN_LEVELS: Final = 5
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 
 
 def summarise(
-    engine: Engine, *, mode: str, venue: str, latency: Latency, deadman: str, latch: str
+    engine: Engine, *, mode: str, venue: str, latency: Latency, latch: str, now: Nanos = 0
 ) -> Summary:
     """Return what observers may see of the engine now."""
     desks = list(engine.desks.values())
@@ -38,13 +38,14 @@ def summarise(
             placed=sum(desk.orders.placed for desk in desks),
             canceled=ended.get(OrdStatus.CANCELED.value, 0),
             rejected=ended.get(OrdStatus.REJECTED.value, 0),
-            amended=0,
+            amended=engine.placement.amended,
         ),
         fills=engine.fills,
         pnl=_pnl([desk.position for desk in desks]),
         tick_to_order_us=latency,
         rss_mb=rss_mb(),
-        deadman=deadman,
+        deadman=engine.upkeep.dead_man.text(now),
+        requests=_requests(engine),
         latch=latch,
         refusals=dict(engine.gate.refusals),
         invariant_violations=engine.violations,
@@ -52,8 +53,22 @@ def summarise(
             "illegal_reports": sum(desk.orders.illegal for desk in desks),
             "overfilled": sum(desk.orders.overfilled for desk in desks),
             "foreign_fills": engine.foreign_fills,
-            "position_drifts": engine.drifts,
+            "position_drifts": engine.reconciling.taken,
         },
+    )
+
+
+def _requests(engine: Engine) -> RequestStatus:
+    governor = engine.upkeep.governor
+    fills = engine.fills
+    return RequestStatus(
+        used=governor.used,
+        cap=governor.cap,
+        sent=governor.requests,
+        thinning=1 << governor.step,
+        quote_to_trade=round(governor.quotes / fills, 3) if fills else float(governor.quotes),
+        per_fill=round(governor.requests / fills, 3) if fills else float(governor.requests),
+        dead_man_firings=engine.upkeep.dead_man.firings,
     )
 
 

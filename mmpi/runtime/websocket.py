@@ -41,13 +41,15 @@ class Link(asyncio.Protocol):
         on_frame: Callable[[bytes, Nanos], None],
         on_close: Callable[[str], None],
         clock: Callable[[], Nanos] = time.time_ns,
+        *,
+        ca_file: str = "",
     ) -> None:
-        """ConfigError if `url` is no WebSocket address."""
+        """ConfigError if `url` is no WebSocket address, or `ca_file` holds no certificates ("" = the system's)."""
         try:
             self._uri: Final = parse_uri(url)
         except (InvalidURI, ValueError) as error:
             raise ConfigError(f"{url}: not a WebSocket address: {error}") from None
-        self._tls: Final = ssl.create_default_context() if self._uri.secure else None
+        self._tls: Final = _tls(ca_file) if self._uri.secure else None
         self._clock = clock
         self.open = False
         self.last_rx = 0.0
@@ -190,3 +192,12 @@ class Link(asyncio.Protocol):
                 self._transport.write_eof()
         if self._protocol.close_expected():
             self._transport.close()
+
+
+def _tls(ca_file: str) -> ssl.SSLContext:
+    """Return a context that checks the peer's certificate and name."""
+    try:
+        return ssl.create_default_context(cafile=ca_file or None)
+    except OSError as error:
+        # ssl.SSLError is one, and its strerror is a sentence about the file's content.
+        raise ConfigError(f"{ca_file}: no certificates can be read: {error.strerror or error}") from None

@@ -16,6 +16,7 @@ from mmpi.practice.hyperliquid.account import Account, Fill, Nonces, Order
 from mmpi.practice.hyperliquid.entry import new_order, placed, sentence
 from mmpi.practice.hyperliquid.feed import Feed
 from mmpi.practice.hyperliquid.messages import Json, SignedAction, UnprocessableError, millis, ok, refusal
+from mmpi.practice.hyperliquid.rules import DEFAULT, Rules
 from mmpi.practice.hyperliquid.signatures import agent_digest, connection_id, recover
 from mmpi.practice.hyperliquid.streams import Hub
 from mmpi.practice.hyperliquid.views import control_order, order_update, user_fill
@@ -32,12 +33,20 @@ class Venue:
     """Accounts in front of one simulated exchange."""
 
     def __init__(
-        self, instruments: Mapping[str, Instrument], registry: Registry, hub: Hub, *, mainnet: bool, first_id: int
+        self,
+        instruments: Mapping[str, Instrument],
+        registry: Registry,
+        hub: Hub,
+        *,
+        mainnet: bool,
+        first_id: int,
+        rules: Rules = DEFAULT,
     ) -> None:
         """`first_id` is the first oid and tid; growing from one start to the next, it keeps them unique."""
         self.registry = registry
         self._hub = hub
         self._mainnet = mainnet
+        self._rules = rules
         self._assets = tuple(instruments.values())
         self._matching = Matching(instruments, SimConfig(), first_id)
         self.feed = Feed(instruments, self._matching, hub, first_id)
@@ -49,6 +58,18 @@ class Venue:
         """Return the account of an address, None while it has never acted."""
         return self._accounts.get(address)
 
+    def placed_log(self) -> list[Json]:
+        """Return the latest accepted orders of all accounts, oldest first, as `/control/placed` lists them."""
+        return []
+
+    def fill_log(self) -> list[Json]:
+        """Return the latest fills of all accounts, oldest first, as `/control/fills` lists them."""
+        return []
+
+    def states(self) -> Json:
+        """Return each account's standing by its address, as `/control/state` shows it."""
+        return {}
+
     def live_orders(self) -> list[Json]:
         """Return every live order of every account, as `/control/orders` lists them."""
         return [control_order(order) for account in self._accounts.values() for order in account.open_orders()]
@@ -57,6 +78,9 @@ class Venue:
         """Let a market event fill orders, then show it to the public."""
         self._settle(self._matching.on_market(event))
         self.feed.on_market(event)
+
+    def tick(self, now: Nanos) -> None:
+        """Do everything that is due by time."""
 
     def act(self, body: Json, now: Nanos) -> Json:
         """Return the answer to a signed action; UnprocessableError if the body has not the form of one."""

@@ -69,10 +69,11 @@ def cancel_frame(
     signer: Signer,
     nonce_ms: int,
     expires_after_ms: int | None,
+    vault: str = "",
 ) -> bytes:
     """Return the signed frame that cancels these orders by the venue's ids; `expires_after_ms` is a time."""
     pairs = [(assets[order.instrument], int(order.order_id)) for order in orders]
-    return requests.action_post(post_id, requests.cancel_action(pairs), signer, nonce_ms, expires_after_ms)
+    return requests.action_post(post_id, requests.cancel_action(pairs), signer, nonce_ms, expires_after_ms, vault)
 
 
 class LiveOrders:

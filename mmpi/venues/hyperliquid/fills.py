@@ -5,11 +5,12 @@ position moves whoever sent the order. It must not know frames or posts.
 """
 
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from typing import Final
 
 from mmpi.errors import ConfigError
 from mmpi.events import ExecReport, ExecType
-from mmpi.instrument import MILLISECOND, Instrument, Nanos, money
+from mmpi.instrument import MILLISECOND, MONEY_SCALE, Instrument, Money, Nanos, money
 from mmpi.venues.hyperliquid.messages import WireFill, side_of
 from mmpi.venues.hyperliquid.names import OrderNames
 
@@ -96,7 +97,7 @@ class FillLedger:
             self.ignored += 1
             return
         try:
-            price, size, fee = instrument.ticks(fill.px), instrument.lots(fill.sz), money(fill.fee)
+            price, size, fee = instrument.ticks(fill.px), instrument.lots(fill.sz), _fee(fill, instrument)
         except (ConfigError, ArithmeticError):
             self.unreadable += 1
             return
@@ -116,3 +117,10 @@ class FillLedger:
                 exec_id=str(fill.tid),
             )
         )
+
+
+def _fee(fill: WireFill, instrument: Instrument) -> Money:
+    """Return the fee in the quote currency; one taken in the token bought at what that cost."""
+    if fill.fee_token and fill.fee_token == instrument.base and fill.fee_token != instrument.quote:
+        return int(Decimal(fill.fee) * Decimal(fill.px) * MONEY_SCALE)
+    return money(fill.fee)

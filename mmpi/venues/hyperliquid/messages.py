@@ -15,8 +15,12 @@ from mmpi.events import BookSnapshot, Level, Mark, Trade
 from mmpi.instrument import BUY, MILLISECOND, SECOND, SELL, Instrument, Nanos, Side, make_instrument
 
 SIGNIFICANT_FIGURES: Final = 5
+FIRST_SPOT: Final = 10_000
+"""A spot market's asset number is this plus its index ("Asset IDs", read 2026-11-28)."""
 PERP_DECIMALS: Final = 6
 """A perpetual's price has at most 6 - szDecimals decimals ("Tick and lot size", read 2026-11-21)."""
+SPOT_DECIMALS: Final = 8
+"""A spot price at most 8 - szDecimals of the base token (the same)."""
 MAX_TICKS: Final = float(2**53)
 """From here on a double no longer holds every integer."""
 FUNDING_EVERY: Final[Nanos] = 3600 * SECOND
@@ -101,6 +105,8 @@ class WireFill(msgspec.Struct, gc=False):
     crossed: bool = True
     fee: str = "0"
     cloid: str | None = None
+    fee_token: str = msgspec.field(name="feeToken", default="")
+    """Of a spot buy the token bought; "" = not told: the quote currency."""
 
 
 class UserFills(msgspec.Struct, gc=False):
@@ -108,6 +114,41 @@ class UserFills(msgspec.Struct, gc=False):
 
     fills: list[WireFill]
     is_snapshot: bool = msgspec.field(name="isSnapshot", default=False)
+
+
+class WireFunding(msgspec.Struct, gc=False):
+    """A funding payment of the account; a negative `usdc` was paid."""
+
+    time: int
+    coin: str
+    usdc: str
+
+
+class UserFundings(msgspec.Struct, gc=False):
+    """New funding payments, or after every subscribe (`is_snapshot`) the recent ones again."""
+
+    fundings: list[WireFunding]
+    is_snapshot: bool = msgspec.field(name="isSnapshot", default=False)
+
+
+class WireLiquidation(msgspec.Struct, gc=False):
+    """A liquidation that concerns the account, as either side of it."""
+
+    liquidated_user: str
+
+
+class WireNonUserCancel(msgspec.Struct, gc=False):
+    """An order of the account that the venue cancelled itself."""
+
+    coin: str
+    oid: int
+
+
+class UserEvents(msgspec.Struct, gc=False):
+    """What happened to the account; each message has one of these, or one that other channels tell as well."""
+
+    liquidation: WireLiquidation | None = None
+    non_user_cancel: list[WireNonUserCancel] = msgspec.field(name="nonUserCancel", default_factory=list)
 
 
 class PostResponse(msgspec.Struct, gc=False):
@@ -154,6 +195,18 @@ class UserFillsMessage(msgspec.Struct, tag="userFills", tag_field="channel", gc=
     data: UserFills
 
 
+class UserFundingsMessage(msgspec.Struct, tag="userFundings", tag_field="channel", gc=False):
+    """Frame of the userFundings channel."""
+
+    data: UserFundings
+
+
+class UserEventsMessage(msgspec.Struct, tag="user", tag_field="channel", gc=False):
+    """Frame of the userEvents subscription, whose channel is named user."""
+
+    data: UserEvents
+
+
 class PostMessage(msgspec.Struct, tag="post", tag_field="channel", gc=False):
     """Frame that answers a post."""
 
@@ -180,13 +233,18 @@ Message: TypeAlias = (
     | AssetCtxMessage
     | OrderUpdatesMessage
     | UserFillsMessage
+    | UserFundingsMessage
+    | UserEventsMessage
     | PostMessage
     | ErrorMessage
     | PongMessage
     | SubscriptionMessage
 )
 CHANNELS: Final = frozenset(
-    {"l2Book", "trades", "activeAssetCtx", "orderUpdates", "userFills", "post", "error", "pong", "subscriptionResponse"}
+    {
+        "l2Book", "trades", "activeAssetCtx", "orderUpdates", "userFills", "userFundings", "user", "post", "error",
+        "pong", "subscriptionResponse",
+    }  # fmt: skip
 )
 GREETING: Final = "Websocket connection established."
 """The first frame of a connection is this line, which is not JSON."""
@@ -257,13 +315,24 @@ def venue_mark(context: WireAssetCtx, instrument: Instrument, recv_ts: Nanos) ->
 
 def instrument_from_meta(name: str, sz_decimals: int) -> Instrument:
     """Return the instrument of a perpetual from its line in meta."""
+    return _instrument(name, PERP_DECIMALS, sz_decimals, name, "USDC")
+
+
+def instrument_from_spot_meta(name: str, sz_decimals: int, base: str, quote: str) -> Instrument:
+    """Return the instrument of a spot pair; `sz_decimals` is its base token's."""
+    return _instrument(name, SPOT_DECIMALS, sz_decimals, base, quote)
+
+
+def _instrument(name: str, decimals: int, sz_decimals: int, base: str, quote: str) -> Instrument:
+    """Return an instrument whose prices have at most `decimals` - `sz_decimals` decimals, or none."""
     return make_instrument(
         name,
-        f"1e-{PERP_DECIMALS - sz_decimals}",
-        f"1e-{sz_decimals}",
+        f"1e{min(0, sz_decimals - decimals)}",
+        f"1e{-sz_decimals}",
         significant_figures=SIGNIFICANT_FIGURES,
         min_notional=MIN_NOTIONAL,
-        quote="USDC",
+        base=base,
+        quote=quote,
     )
 
 

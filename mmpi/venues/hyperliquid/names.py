@@ -20,6 +20,7 @@ class OrderNames:
         """Take the prefix of this run's ids; other runs of the same instance are ours as well."""
         self._instance: str = cl_ord_prefix[:INSTANCE_CHARS]
         self._cloids: dict[int, str] = {}
+        self._adopted: dict[str, None] = {}
         self._live: set[int] = set()
 
     def __len__(self) -> int:
@@ -27,8 +28,8 @@ class OrderNames:
         return len(self._cloids)
 
     def is_ours(self, cloid: str | None) -> bool:
-        """Return whether this instance gave the id."""
-        return cloid is not None and cloid.startswith(self._instance)
+        """Return whether this instance gave the id, or took its order over."""
+        return cloid is not None and (cloid.startswith(self._instance) or cloid in self._adopted)
 
     def cloid(self, oid: int) -> str | None:
         """Return our id of the order, or None."""
@@ -43,6 +44,14 @@ class OrderNames:
         self._cloids[oid] = cloid
         if len(self._cloids) > MAX_NAMES:
             self._forget_oldest()
+
+    def adopt(self, oid: int, cloid: str | None) -> str:
+        """Return the id under which an order of another hand is ours from now on: its own, else one of its number."""
+        name = cloid or f"oid {oid}"
+        self._adopted[name] = None
+        if len(self._adopted) > MAX_NAMES:
+            del self._adopted[next(iter(self._adopted))]
+        return name
 
     def set_live(self, oids: Iterable[int]) -> None:
         """Take the venue's full answer to "what is live"."""

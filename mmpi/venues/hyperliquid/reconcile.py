@@ -1,6 +1,6 @@
-"""One round of reconciliation: three answers about the account, joined to one picture.
+"""One round of reconciliation: answers about the account, joined to one picture.
 
-Invariant: a picture is made of all three answers or not at all, and its positions include exactly the fills that were
+Invariant: a picture is made of all its answers or not at all, and its positions include exactly the fills that were
 received by then. It must not know frames or how fills are reported.
 """
 
@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from mmpi.events import OpenOrder
 from mmpi.instrument import Instrument, Lots
-from mmpi.venues.hyperliquid.answers import ClearinghouseState
+from mmpi.venues.hyperliquid.answers import ClearinghouseState, SpotState
 from mmpi.venues.hyperliquid.messages import WireFill, WireOrder, side_of
 from mmpi.venues.hyperliquid.names import OrderNames
 
@@ -16,28 +16,35 @@ from mmpi.venues.hyperliquid.names import OrderNames
 class Reconciliation:
     """Gathers the answers of one round."""
 
-    def __init__(self) -> None:
-        """Start with nothing answered."""
+    def __init__(self, spot: frozenset[str] = frozenset()) -> None:
+        """Start with nothing answered; `spot` are the coins whose position is a balance of their base token."""
+        self._spot: frozenset[str] = spot
+        self.spot_state: SpotState | None = None
         self.open_orders: list[WireOrder] | None = None
         self.state: ClearinghouseState | None = None
         self.fills: list[WireFill] | None = None
         self._lately: dict[int, WireFill] = {}
 
     def complete(self) -> bool:
-        """Return whether all three answers are in."""
-        return self.open_orders is not None and self.state is not None and self.fills is not None
+        """Return whether all answers are in."""
+        perps = self.open_orders is not None and self.state is not None and self.fills is not None
+        return perps and (self.spot_state is not None or not self._spot)
 
     def saw(self, fills: Sequence[WireFill]) -> None:
         """Note fills that arrived, by whatever way, since the round began."""
         for fill in fills:
             self._lately[fill.tid] = fill
 
-    def orders(self, instruments: Mapping[str, Instrument], names: OrderNames) -> tuple[OpenOrder, ...]:
-        """Return our live orders; learns their names. ConfigError if a number is off the grid."""
+    def orders(
+        self, instruments: Mapping[str, Instrument], names: OrderNames, *, adopt: bool = False
+    ) -> tuple[OpenOrder, ...]:
+        """Return our live orders (with `adopt` all), having learnt their names. ConfigError for one off the grid."""
         ours: list[OpenOrder] = []
         for order in self.open_orders or ():
             cloid = order.cloid or names.cloid(order.oid)
             instrument = instruments.get(order.coin)
+            if adopt and instrument is not None and not names.is_ours(cloid):
+                cloid = names.adopt(order.oid, cloid)
             if cloid is None or instrument is None or not names.is_ours(cloid):
                 continue
             names.learn(order.oid, cloid, live=True)
@@ -48,7 +55,7 @@ class Reconciliation:
     def positions(self, instruments: Mapping[str, Instrument]) -> tuple[tuple[str, Lots], ...]:
         """Return the position in every instrument, zeros too; ConfigError if a number is off the grid.
 
-        The three answers are not of one instant. The state is dated, so fills of a later date that we have received are
+        The answers are not of one instant. The state is dated, so fills of a later date that we have received are
         added: otherwise a fill between the answers would be reported and then be missing from the position.
         """
         lots = dict.fromkeys(instruments, 0)
@@ -58,6 +65,11 @@ class Reconciliation:
             coin = held.position.coin
             if coin in lots:
                 lots[coin] = instruments[coin].lots(held.position.szi)
+        for balance in self.spot_state.balances if self.spot_state is not None else ():
+            for coin in self._spot:
+                if instruments[coin].base == balance.coin:
+                    # Fees are taken from what was bought: what is left over of a lot cannot be sold.
+                    lots[coin] = instruments[coin].whole_lots(balance.total)
         for fill in self._lately.values():
             if fill.coin in lots and 0 < self.state.time < fill.time:
                 lots[fill.coin] += side_of(fill.side) * instruments[fill.coin].lots(fill.sz)

@@ -8,12 +8,19 @@ from enum import Enum
 
 import msgspec
 
-from mmpi.events import ExecReport, ExecType
+from mmpi.events import DeadManReport, ExecReport, ExecType
 from mmpi.instrument import MILLISECOND, Nanos
 from mmpi.structs import Leaf
 from mmpi.venues.hyperliquid.answers import ActionAnswer, ActionResult, OrderStatus, OrderStatusAnswer
 from mmpi.venues.hyperliquid.messages import OrderUpdate, PostResponse
-from mmpi.venues.hyperliquid.words import cancel_error, order_status, place_error
+from mmpi.venues.hyperliquid.words import (
+    cancel_error,
+    dead_man_error,
+    modify_error,
+    order_status,
+    place_error,
+    reason_of,
+)
 
 
 class Question(Enum):
@@ -21,10 +28,14 @@ class Question(Enum):
 
     PLACE = "place"
     CANCEL = "cancel"
+    MODIFY = "modify"
+    DEAD_MAN = "scheduleCancel"
     QUERY = "query"
     OPEN_ORDERS = "frontendOpenOrders"
     STATE = "clearinghouseState"
     FILLS = "userFills"
+    SPOT_STATE = "spotClearinghouseState"
+    BUDGET = "userRateLimit"
 
 
 class Sent(Leaf, frozen=True):
@@ -46,13 +57,20 @@ class Post(Leaf, frozen=True):
 
     question: Question
     orders: "tuple[Sent, ...]" = ()
+    replaced: "tuple[Sent, ...]" = ()
+    """For a modify: the orders that `orders` were to replace, pair by pair."""
+    until: Nanos = 0
+    """For the dead-man switch: the time asked for, by the engine's clock; 0 = clear it."""
 
 
 def batch_reports(post: Post, response: PostResponse, recv_ts: Nanos) -> list[ExecReport]:
-    """Return one report for each order of a PLACE or CANCEL post, in the batch's order."""
+    """Return one report for each order of a PLACE, CANCEL or MODIFY post, in the batch's order; replaced ones first."""
     outcomes, reason = _outcomes(response, len(post.orders))
     if outcomes is None:
-        return [sent.report(recv_ts, ExecType.LOST, reason=reason) for sent in post.orders]
+        return [sent.report(recv_ts, ExecType.LOST, reason=reason) for sent in (*post.replaced, *post.orders)]
+    if post.question is Question.MODIFY:
+        pairs = zip(post.replaced, post.orders, outcomes, strict=True)
+        return [report for old, new, outcome in pairs for report in _modified(old, new, outcome, recv_ts)]
     one = _placed if post.question is Question.PLACE else _canceled
     return [one(sent, outcome, recv_ts) for sent, outcome in zip(post.orders, outcomes, strict=True)]
 
@@ -76,14 +94,14 @@ def update_report(sent: Sent, update: OrderUpdate, recv_ts: Nanos) -> ExecReport
         sent.cl_ord_id,
         str(update.order.oid),
         exec_type,
-        reason="" if exec_type in (ExecType.NEW, ExecType.FILLED) else update.status,
+        reason="" if exec_type in (ExecType.NEW, ExecType.FILLED) else reason_of(update.status),
     )
 
 
 def _outcomes(response: PostResponse, count: int) -> tuple[list[str | OrderStatus] | None, str]:
     """Return one outcome for each order, or None and the reason why there are none."""
     if response.type != "action":
-        return None, error_text(response)
+        return None, reason_of(error_text(response))
     answer = msgspec.json.decode(response.payload, type=ActionAnswer)
     if answer.status != "ok":
         return [OrderStatus(error=msgspec.json.decode(answer.response, type=str))] * count, ""
@@ -113,11 +131,34 @@ def _placed(sent: Sent, outcome: str | OrderStatus, recv_ts: Nanos) -> ExecRepor
     if named is not None:
         return sent.report(recv_ts, ExecType.NEW, str(named.oid))
     text = outcome.error or "an answer without an outcome"
-    return sent.report(recv_ts, place_error(text), reason=text)
+    return sent.report(recv_ts, place_error(text), reason=reason_of(text))
+
+
+def _modified(old: Sent, new: Sent, outcome: str | OrderStatus, recv_ts: Nanos) -> list[ExecReport]:
+    placed = _placed(new, outcome, recv_ts)
+    if placed.exec_type is ExecType.NEW:
+        return [old.report(recv_ts, ExecType.CANCELED, reason="replaced"), placed]
+    text = (outcome if isinstance(outcome, str) else outcome.error) or "an answer without an outcome"
+    of_old, of_new = modify_error(text)
+    return [
+        old.report(recv_ts, of_old, reason=reason_of(text)),
+        new.report(recv_ts, of_new, reason=reason_of(text)),
+    ]
 
 
 def _canceled(sent: Sent, outcome: str | OrderStatus, recv_ts: Nanos) -> ExecReport:
     if outcome == "success":
         return sent.report(recv_ts, ExecType.CANCELED)
     text = (outcome if isinstance(outcome, str) else outcome.error) or "an answer without an outcome"
-    return sent.report(recv_ts, cancel_error(text), reason=text)
+    return sent.report(recv_ts, cancel_error(text), reason=reason_of(text))
+
+
+def dead_man_report(venue: str, post: Post, response: PostResponse, recv_ts: Nanos) -> DeadManReport:
+    """Return what became of a request about the dead-man switch."""
+    if response.type != "action":
+        return DeadManReport(recv_ts, venue, post.until, ExecType.LOST, error_text(response))
+    answer = msgspec.json.decode(response.payload, type=ActionAnswer)
+    if answer.status == "ok":
+        return DeadManReport(recv_ts, venue, post.until, ExecType.NEW)
+    text = msgspec.json.decode(answer.response, type=str)
+    return DeadManReport(recv_ts, venue, post.until, dead_man_error(text), text)

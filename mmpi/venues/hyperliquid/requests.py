@@ -11,7 +11,7 @@ from typing import Final
 
 import msgspec
 
-from mmpi.actions import NewOrder, TimeInForce
+from mmpi.actions import AmendOrder, NewOrder, TimeInForce
 from mmpi.instrument import BUY, Instrument
 from mmpi.venues.hyperliquid.signing import Signer
 
@@ -26,22 +26,30 @@ def subscribe(channel: str, **parameters: str) -> bytes:
     return _encode({"method": "subscribe", "subscription": {"type": channel, **parameters}})
 
 
-def info_post(post_id: int, kind: str, account: str, **parameters: str) -> bytes:
+def info_post(post_id: int, kind: str, account: str, **parameters: str | int) -> bytes:
     """Return the frame that asks an info question about an account."""
     payload = {"type": kind, "user": account, **parameters}
     return _encode({"method": "post", "id": post_id, "request": {"type": "info", "payload": payload}})
 
 
 def action_post(
-    post_id: int, action: Mapping[str, object], signer: Signer, nonce_ms: int, expires_after_ms: int | None
+    post_id: int,
+    action: Mapping[str, object],
+    signer: Signer,
+    nonce_ms: int,
+    expires_after_ms: int | None,
+    vault: str = "",
 ) -> bytes:
-    """Return the frame that carries a signed action; `expires_after_ms` is a time of the Unix epoch."""
-    r, s, v = signer.sign(action, nonce_ms, expires_after_ms)
+    """Return the frame that carries a signed action; `expires_after_ms` is a time of the Unix epoch.
+
+    `vault` is the address of the vault or sub-account in whose name it acts, "" = the signer's own account.
+    """
+    r, s, v = signer.sign(action, nonce_ms, expires_after_ms, bytes.fromhex(vault[2:]) if vault else None)
     payload = {
         "action": action,
         "nonce": nonce_ms,
         "signature": {"r": r, "s": s, "v": v},
-        "vaultAddress": None,
+        "vaultAddress": vault or None,
         "expiresAfter": expires_after_ms,
     }
     return _encode({"method": "post", "id": post_id, "request": {"type": "action", "payload": payload}})
@@ -62,7 +70,24 @@ def cancel_by_cloid_action(cancels: Sequence[tuple[int, str]]) -> dict[str, obje
     return {"type": "cancelByCloid", "cancels": [{"asset": asset, "cloid": cloid} for asset, cloid in cancels]}
 
 
-def _order(order: NewOrder, instrument: Instrument, asset: int) -> dict[str, object]:
+def modify_action(amends: Sequence[tuple[AmendOrder, Instrument, int]]) -> dict[str, object]:
+    """Return the action that replaces orders, each with its instrument and asset number; by oid where it is known."""
+    modifies = [
+        {
+            "oid": int(amend.order_id) if amend.order_id else amend.orig_cl_ord_id,
+            "order": _order(amend, instrument, asset),
+        }
+        for amend, instrument, asset in amends
+    ]
+    return {"type": "batchModify", "modifies": modifies}
+
+
+def schedule_cancel_action(time_ms: int | None) -> dict[str, object]:
+    """Return the action that sets the dead-man switch to a time of the Unix epoch, or clears it (None)."""
+    return {"type": "scheduleCancel"} if time_ms is None else {"type": "scheduleCancel", "time": time_ms}
+
+
+def _order(order: NewOrder | AmendOrder, instrument: Instrument, asset: int) -> dict[str, object]:
     return {
         "a": asset,
         "b": order.side == BUY,

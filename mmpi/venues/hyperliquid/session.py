@@ -11,14 +11,22 @@ from typing import Final
 
 import msgspec
 
-from mmpi.actions import Approved, CancelOrder, NewOrder, QueryOrder, RequestReconcile
-from mmpi.errors import ConfigError, LocalError
-from mmpi.events import Event, ExecReport, ExecType, Reconciled
-from mmpi.instrument import MILLISECOND, Instrument, Nanos
+from mmpi.actions import Approved, RequestReconcile
+from mmpi.errors import ConfigError
+from mmpi.events import Budget, Event, ExecReport, ExecType, Funding, Reconciled, VenueFault
+from mmpi.instrument import MILLISECOND, Instrument, Nanos, money
 from mmpi.venues.hyperliquid import requests
-from mmpi.venues.hyperliquid.answers import FillsInfo, OpenOrdersInfo, OrderStatusInfo, StateInfo
+from mmpi.venues.hyperliquid.answers import (
+    BudgetInfo,
+    FillsInfo,
+    OpenOrdersInfo,
+    OrderStatusInfo,
+    SpotStateInfo,
+    StateInfo,
+)
 from mmpi.venues.hyperliquid.fills import FillLedger
 from mmpi.venues.hyperliquid.messages import (
+    FIRST_SPOT,
     AssetCtxMessage,
     BookMessage,
     ErrorMessage,
@@ -29,8 +37,12 @@ from mmpi.venues.hyperliquid.messages import (
     PostMessage,
     PostResponse,
     TradesMessage,
+    UserEvents,
+    UserEventsMessage,
     UserFills,
     UserFillsMessage,
+    UserFundings,
+    UserFundingsMessage,
     WireAssetCtx,
     WireBook,
     WireTrade,
@@ -41,24 +53,27 @@ from mmpi.venues.hyperliquid.messages import (
     venue_mark,
 )
 from mmpi.venues.hyperliquid.names import OrderNames
+from mmpi.venues.hyperliquid.outbox import Outbox
 from mmpi.venues.hyperliquid.reconcile import Reconciliation
 from mmpi.venues.hyperliquid.reports import (
-    Post,
     Question,
     Sent,
     batch_reports,
+    dead_man_report,
     error_text,
     query_report,
     update_report,
 )
 from mmpi.venues.hyperliquid.signing import Signer
+from mmpi.venues.hyperliquid.words import DELISTED, is_account_fault
 
 VENUE: Final = "hyperliquid"
-MAX_POSTS: Final = 1024
-"""Ten times what the venue allows in flight (100, "Rate limits"); older ones will not be answered any more."""
+MAX_IN_FLIGHT: Final = 90
+"""Posts without an answer up to which new orders are sent; the venue allows 100 ("Rate limits")."""
 MAX_ERROR: Final = 200
 """Characters of a complaint that are kept."""
 _RECONCILING: Final = (Question.OPEN_ORDERS, Question.STATE, Question.FILLS)
+_PRIVATE: Final = ("orderUpdates", "userFills", "userFundings", "userEvents")
 _ENDS: Final = (ExecType.CANCELED, ExecType.REJECTED, ExecType.FILLED)
 _UNREADABLE: Final = (msgspec.MsgspecError, ValueError, ArithmeticError, RecursionError, ConfigError)
 
@@ -73,22 +88,33 @@ class HyperliquidSession:
         signer: Signer | None,
         cl_ord_prefix: str,
         expires_after_ms: int,
+        *,
+        vault: str = "",
+        adopt: bool = False,
     ) -> None:
-        """Take the instruments with their asset numbers, by coin (which is the instrument's name too)."""
+        """Take the instruments with their asset numbers, by coin (which is the instrument's name too).
+
+        `account` is whose orders these are: with a `vault` the vault's address. `adopt`: orders that are not ours, in
+        these instruments, are taken over as if they were.
+        """
         self._unreadable: int = 0
         self._ignored: int = 0
         self.unknown_errors: int = 0
         self.last_error: str = ""
         self._instruments: dict[str, Instrument] = {coin: pair[0] for coin, pair in instruments.items()}
-        self._assets: dict[str, int] = {coin: pair[1] for coin, pair in instruments.items()}
+        self._spot: frozenset[str] = frozenset(coin for coin, pair in instruments.items() if pair[1] >= FIRST_SPOT)
         self._account: str = account
-        self._signer: Signer | None = signer
-        self._expires_after_ms: int = expires_after_ms
+        self._is_private: bool = signer is not None
+        self._adopt: bool = adopt
         self._names: OrderNames = OrderNames(cl_ord_prefix)
         self._fills: FillLedger = FillLedger(self._instruments, self._names, expires_after_ms * MILLISECOND)
-        self._posts: dict[int, Post] = {}
-        self._last_post: int = 0
-        self._last_nonce: int = 0
+        self._rounds: tuple[Question, ...] = (*_RECONCILING, Question.SPOT_STATE) if self._spot else _RECONCILING
+        assets = {coin: pair[1] for coin, pair in instruments.items()}
+        self._out: Outbox = Outbox(
+            self._instruments, assets, account, signer, expires_after_ms, vault, self._rounds
+        )
+        self._funded_ms: int = -1
+        """When the last funding payment that we know of was made; -1 = not told yet."""
         self._book_since_ms: dict[str, int] = {}
         self._round: Reconciliation | None = None
 
@@ -109,17 +135,27 @@ class HyperliquidSession:
             for coin in self._instruments
             for channel in ("l2Book", "trades", "activeAssetCtx")
         ]
-        if self._signer is not None:
-            frames += [requests.subscribe(channel, user=self._account) for channel in ("orderUpdates", "userFills")]
+        if self._is_private:
+            frames += [requests.subscribe(channel, user=self._account) for channel in _PRIVATE]
         return frames
+
+    def set_offset(self, offset: Nanos) -> None:
+        """Take how far the caller's clock is ahead of the venue's: what is signed bears the venue's time."""
+        self._out.offset = offset
+
+    def withdraw(self) -> None:
+        """Forget the frame built last: it was not sent."""
+        self._out.withdraw()
+
+    def is_full(self) -> bool:
+        """Return whether so many posts are without an answer that no new order may be sent."""
+        return self._out.waiting() >= MAX_IN_FLIGHT
 
     def disconnected(self, recv_ts: Nanos) -> list[Event]:
         """Return a LOST report for every order that a post without an answer was about."""
-        posts = list(self._posts.values())
-        self._posts.clear()
         self._book_since_ms.clear()
         self._round = None
-        return [sent.report(recv_ts, ExecType.LOST, reason="disconnected") for post in posts for sent in post.orders]
+        return [sent.report(recv_ts, ExecType.LOST, reason="disconnected") for sent in self._out.lost()]
 
     def ping(self) -> bytes:
         """Return the frame that keeps an idle connection open (the venue closes it after 60 s)."""
@@ -144,20 +180,10 @@ class HyperliquidSession:
         return events
 
     def send(self, actions: Sequence[Approved], now: Nanos) -> list[bytes]:
-        """Return the frames: all cancels under one signature, then all places, then questions."""
-        if self._signer is None:
-            raise LocalError("this session has no key: it is for market data only")
-        wanted = [approved.action for approved in actions]
-        cancels = [action for action in wanted if isinstance(action, CancelOrder)]
-        places = [action for action in wanted if isinstance(action, NewOrder)]
-        frames: list[bytes] = []
-        if cancels:
-            frames.append(self._cancel(cancels, self._signer, now))
-        if places:
-            frames.append(self._place(places, self._signer, now))
-        frames += [self._query(action) for action in wanted if isinstance(action, QueryOrder)]
-        if any(isinstance(action, RequestReconcile) for action in wanted):
-            frames += self._reconcile()
+        """Return the frames: all cancels under one signature, then all amends, all places, then questions."""
+        frames = self._out.frames(actions, now)
+        if any(isinstance(approved.action, RequestReconcile) for approved in actions):
+            self._round = Reconciliation(self._spot)
         return frames
 
     # Frames in
@@ -177,11 +203,15 @@ class HyperliquidSession:
             case AssetCtxMessage():
                 return self._context(message.data, recv_ts)
             case OrderUpdatesMessage():
-                return [report for update in message.data if (report := self._updated(update, recv_ts)) is not None]
+                return [event for update in message.data for event in self._updated(update, recv_ts)]
             case UserFillsMessage():
                 return self._filled(message.data, recv_ts)
             case PostMessage():
                 return self._answered(message.data, recv_ts)
+            case UserFundingsMessage():
+                return self._funded(message.data, recv_ts)
+            case UserEventsMessage():
+                return self._happened(message.data, recv_ts)
             case ErrorMessage():
                 self._complaint(message.data)
         return []
@@ -204,36 +234,84 @@ class HyperliquidSession:
             return []
         return [venue_mark(context, instrument, recv_ts)]
 
-    def _updated(self, update: OrderUpdate, recv_ts: Nanos) -> ExecReport | None:
-        cloid = update.order.cloid
-        if cloid is None or not self._names.is_ours(cloid) or update.order.coin not in self._instruments:
+    def _updated(self, update: OrderUpdate, recv_ts: Nanos) -> list[Event]:
+        coin = update.order.coin
+        cloid = update.order.cloid or self._names.cloid(update.order.oid)
+        if cloid is None or not self._names.is_ours(cloid) or coin not in self._instruments:
             self._ignored += 1
-            return None
-        return self._noted(update_report(Sent(update.order.coin, cloid), update, recv_ts))
+            return []
+        events: list[Event] = [self._noted(update_report(Sent(coin, cloid), update, recv_ts))]
+        if update.status == DELISTED:
+            events.append(VenueFault(recv_ts, VENUE, coin, "this market is delisted"))
+        return events
+
+    def _funded(self, user: UserFundings, recv_ts: Nanos) -> list[Event]:
+        """Return the payments that are new; the first list of a process is history."""
+        first, self._funded_ms = self._funded_ms < 0, max(self._funded_ms, 0)
+        events: list[Event] = []
+        for paid in sorted(user.fundings, key=lambda each: each.time):
+            if paid.coin not in self._instruments or (user.is_snapshot and (first or paid.time <= self._funded_ms)):
+                self._ignored += 1
+            else:
+                name, at = f"{paid.coin}:{paid.time}", paid.time * MILLISECOND
+                events.append(Funding(recv_ts, self._instruments[paid.coin].name, at, name, money(paid.usdc)))
+        self._funded_ms = max([self._funded_ms, *[paid.time for paid in user.fundings]])
+        return events
+
+    def _happened(self, user: UserEvents, recv_ts: Nanos) -> list[Event]:
+        """Return what the venue itself did to the account's orders and positions; fills come by their own channel."""
+        events: list[Event] = []
+        for canceled in user.non_user_cancel:
+            cloid = self._names.cloid(canceled.oid)
+            if cloid is not None and canceled.coin in self._instruments:
+                sent = Sent(canceled.coin, cloid, str(canceled.oid))
+                events.append(self._noted(sent.report(recv_ts, ExecType.CANCELED, reason="canceled by the venue")))
+        if user.liquidation is not None and user.liquidation.liquidated_user.lower() == self._account:
+            events.append(VenueFault(recv_ts, VENUE, "", "the venue liquidated this account"))
+        return events
 
     def _filled(self, user: UserFills, recv_ts: Nanos) -> list[Event]:
         if self._round is not None:
             self._round.saw(user.fills)
         take = self._fills.recent if user.is_snapshot else self._fills.new
-        return [*take(user.fills, recv_ts, wait=self._is_placing())]
+        return [*take(user.fills, recv_ts, wait=self._out.is_placing())]
 
     def _answered(self, data: PostData, recv_ts: Nanos) -> list[Event]:
-        post = self._posts.pop(data.id, None)
+        post = self._out.take(data.id)
         if post is None:
             self._ignored += 1
             return []
-        if post.question in _RECONCILING:
-            return self._reconciled(post.question, data.response, recv_ts)
+        response = data.response
+        if post.question in self._rounds:
+            return self._reconciled(post.question, response, recv_ts)
+        if post.question is Question.BUDGET:
+            return self._budgeted(response, recv_ts)
+        if post.question is Question.DEAD_MAN:
+            report = dead_man_report(VENUE, post, response, recv_ts)
+            return [report, *self._fault(report.reason, recv_ts)]
         try:
             if post.question is Question.QUERY:
-                reports = [self._queried(post.orders[0], data.response, recv_ts)]
+                reports = [self._queried(post.orders[0], response, recv_ts)]
             else:
-                reports = batch_reports(post, data.response, recv_ts)
+                reports = batch_reports(post, response, recv_ts)
         except msgspec.MsgspecError:
             # The fate of the orders is what matters here; the answer that tells it is unreadable.
             self._unreadable += 1
-            reports = [sent.report(recv_ts, ExecType.LOST, reason="unreadable answer") for sent in post.orders]
-        return [self._noted(report) for report in reports]
+            sent = (*post.replaced, *post.orders)
+            reports = [each.report(recv_ts, ExecType.LOST, reason="unreadable answer") for each in sent]
+        faults = next((fault for report in reports if (fault := self._fault(report.reason, recv_ts))), [])
+        return [*[self._noted(report) for report in reports], *faults]
+
+    def _fault(self, reason: str, recv_ts: Nanos) -> list[Event]:
+        """Return the event that ends all trading if the venue's words mean that."""
+        return [VenueFault(recv_ts, VENUE, "", reason[:MAX_ERROR])] if is_account_fault(reason) else []
+
+    def _budgeted(self, response: PostResponse, recv_ts: Nanos) -> list[Event]:
+        if response.type != "info":
+            self._complaint(error_text(response))
+            return []
+        told = msgspec.json.decode(response.payload, type=BudgetInfo).data
+        return [Budget(recv_ts, VENUE, told.used, told.cap)]
 
     def _queried(self, sent: Sent, response: PostResponse, recv_ts: Nanos) -> ExecReport:
         if response.type != "info":
@@ -253,6 +331,8 @@ class HyperliquidSession:
             picture.open_orders = msgspec.json.decode(payload, type=OpenOrdersInfo).data
         elif question is Question.STATE:
             picture.state = msgspec.json.decode(payload, type=StateInfo).data
+        elif question is Question.SPOT_STATE:
+            picture.spot_state = msgspec.json.decode(payload, type=SpotStateInfo).data
         else:
             picture.fills = msgspec.json.decode(payload, type=FillsInfo).data
             picture.saw(picture.fills)
@@ -260,7 +340,7 @@ class HyperliquidSession:
 
     def _finish(self, picture: Reconciliation, recv_ts: Nanos) -> list[Event]:
         self._round = None
-        orders = picture.orders(self._instruments, self._names)
+        orders = picture.orders(self._instruments, self._names, adopt=self._adopt)
         positions = picture.positions(self._instruments)
         events: list[Event] = [*self._fills.recent(picture.fills or (), recv_ts, wait=False)]
         # The positions hold every fill received, so none may be told later.
@@ -278,50 +358,3 @@ class HyperliquidSession:
     def _complaint(self, text: str) -> None:
         self.unknown_errors += 1
         self.last_error = text[:MAX_ERROR]
-
-    def _is_placing(self) -> bool:
-        return any(post.question is Question.PLACE for post in self._posts.values())
-
-    # Frames out
-
-    def _place(self, places: list[NewOrder], signer: Signer, now: Nanos) -> bytes:
-        orders = [(place, self._instruments[place.instrument], self._assets[place.instrument]) for place in places]
-        sent = tuple(Sent(place.instrument, place.cl_ord_id) for place in places)
-        return self._act(Post(Question.PLACE, sent), requests.place_action(orders), signer, now)
-
-    def _cancel(self, cancels: list[CancelOrder], signer: Signer, now: Nanos) -> bytes:
-        """Return one frame: by oid if all are known, else by our own ids, which always are."""
-        if all(cancel.order_id for cancel in cancels):
-            pairs = [(self._assets[cancel.instrument], int(cancel.order_id)) for cancel in cancels]
-            action = requests.cancel_action(pairs)
-        else:
-            named = [(self._assets[cancel.instrument], cancel.cl_ord_id) for cancel in cancels]
-            action = requests.cancel_by_cloid_action(named)
-        sent = tuple(Sent(cancel.instrument, cancel.cl_ord_id, cancel.order_id) for cancel in cancels)
-        return self._act(Post(Question.CANCEL, sent), action, signer, now)
-
-    def _act(self, post: Post, action: dict[str, object], signer: Signer, now: Nanos) -> bytes:
-        now_ms = now // MILLISECOND
-        self._last_nonce = max(self._last_nonce + 1, now_ms)
-        expires = now_ms + self._expires_after_ms
-        return requests.action_post(self._number(post), action, signer, self._last_nonce, expires)
-
-    def _query(self, query: QueryOrder) -> bytes:
-        post = Post(Question.QUERY, (Sent(query.instrument, query.cl_ord_id, query.order_id),))
-        return requests.info_post(self._number(post), "orderStatus", self._account, oid=query.cl_ord_id)
-
-    def _reconcile(self) -> list[bytes]:
-        """Return the three questions of a new round; answers to an older one will be ignored."""
-        for number in [number for number, post in self._posts.items() if post.question in _RECONCILING]:
-            del self._posts[number]
-        self._round = Reconciliation()
-        return [
-            requests.info_post(self._number(Post(question)), question.value, self._account) for question in _RECONCILING
-        ]
-
-    def _number(self, post: Post) -> int:
-        self._last_post += 1
-        self._posts[self._last_post] = post
-        if len(self._posts) > MAX_POSTS:
-            del self._posts[next(iter(self._posts))]
-        return self._last_post

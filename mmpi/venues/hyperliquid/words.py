@@ -10,7 +10,7 @@ is matched by containing it.
 
 from typing import Final
 
-from mmpi.events import ExecType
+from mmpi.events import DEAD_MAN, POST_ONLY, RATE_LIMIT, ExecType
 
 ORDER_REFUSALS: Final = (
     "Price must be divisible by tick size",
@@ -32,17 +32,35 @@ ORDER_REFUSALS: Final = (
 
 CANCEL_REFUSALS: Final = ("Order was never placed, already canceled, or filled",)
 
-ACTION_REFUSALS: Final = (
-    "Invalid nonce",
+MODIFY_REFUSALS: Final = ("Cannot modify canceled or filled order",)
+"""The order to be replaced has ended, and nothing took its place."""
+
+ACCOUNT_FAULTS: Final = (
     "User or API Wallet",
     "Must deposit before performing actions",
-    "Too many cumulative requests sent",
     "Unable to recover signer",
+)
+"""Nothing that we sign will ever be taken: a key that is no agent's (any more), an account that is none."""
+
+LIMIT_REFUSALS: Final = ("Too many cumulative requests sent",)
+LIMIT_WORDS: Final = (*LIMIT_REFUSALS, "429")
+"""HTTP's number comes instead of an answer, so it proves nothing about what was sent; but it says to send less."""
+
+ACTION_REFUSALS: Final = (
+    "Invalid nonce",
     "xpired",
     "expiresAfter",
+    *ACCOUNT_FAULTS,
+    *LIMIT_REFUSALS,
 )
 """The whole action is refused: nothing in it was done. The text for a late action is documented nowhere; every
 wording we can think of names its expiry."""
+
+POST_ONLY_WORDS: Final = ("Post only order would have immediately matched", "badAloPxRejected")
+DELISTED: Final = "delistedCanceled"
+SCHEDULED: Final = "scheduledCancel"
+DEAD_MAN_PASSING: Final = ("must be at least", "too soon", "in the past")
+"""Refusals of a dead-man time that are about this time, not about the switch; the venue's wording is not documented."""
 
 _STATUSES: Final = {
     "open": ExecType.NEW,
@@ -74,6 +92,34 @@ def cancel_error(text: str) -> ExecType:
     """Return CANCEL_REJECTED where the text proves that the cancel did nothing, LOST where it does not."""
     refused = _contains(text, CANCEL_REFUSALS) or _contains(text, ACTION_REFUSALS)
     return ExecType.CANCEL_REJECTED if refused else ExecType.LOST
+
+
+def modify_error(text: str) -> tuple[ExecType, ExecType]:
+    """Return what a refused modify means for the order that was to be replaced and for its successor."""
+    if _contains(text, MODIFY_REFUSALS) or place_error(text) is ExecType.REJECTED:
+        # Whether the old one still rests depends on how far the venue came: it is asked.
+        return ExecType.CANCEL_REJECTED, ExecType.REJECTED
+    return ExecType.LOST, ExecType.LOST
+
+
+def dead_man_error(text: str) -> ExecType:
+    """Return REJECTED where the text refuses the switch, LOST where asking again may well succeed."""
+    passing = _contains(text, ACTION_REFUSALS) or _contains(text, DEAD_MAN_PASSING)
+    return ExecType.LOST if passing else ExecType.REJECTED
+
+
+def is_account_fault(text: str) -> bool:
+    """Return whether a refusal means that the venue will take nothing from this key or account."""
+    return _contains(text, ACCOUNT_FAULTS)
+
+
+def reason_of(text: str) -> str:
+    """Return the reason that a report carries: the venue's words, behind the engine's own where it acts on them."""
+    if _contains(text, POST_ONLY_WORDS):
+        return f"{POST_ONLY}: {text}"
+    if _contains(text, LIMIT_WORDS):
+        return f"{RATE_LIMIT}: {text}"
+    return DEAD_MAN if text == SCHEDULED else text
 
 
 def _contains(text: str, sentences: tuple[str, ...]) -> bool:
