@@ -62,6 +62,8 @@ class Outcome(msgspec.Struct, frozen=True):
 
     summary: Summary
     failure: str
+    fault: bool = False
+    """The venue will not let this account trade: the failure is a person's to mend."""
 
 
 def run_quoter(settings: Settings, *, service: bool, seconds: float = 0.0) -> Outcome:
@@ -106,7 +108,7 @@ class _Quoter:
             print("mmpi run: waiting for the guardian; start it with: mmpi guardian", file=sys.stderr)
         try:
             await self._until_stopped(feed, seconds)
-            return Outcome(self._summary(), self.failure)
+            return Outcome(self._summary(), self.failure, bool(self.engine.standing.fault))
         finally:
             notify("STOPPING=1")
             feed.cancel()
@@ -222,9 +224,14 @@ class _Quoter:
                 async for _ in ipc.call(
                     self.settings.paths.control, {"cmd": "latch", "by": "quoter", "reason": reason}, LATCH_S
                 ):
-                    return
+                    if not self.engine.standing.fault or self.service:
+                        return
+                    break
             except RemoteError as error:
                 self.failure = f"{reason}, and the guardian did not answer: {error}"
+        if self.engine.standing.fault:
+            self._end_on_fault()
+            return
         # No guardian: latch by our own hand, and end.
         try:
             await asyncio.to_thread(Latch(self.settings.paths.latch).trip, "quoter", reason, self.clock.now())
@@ -232,6 +239,17 @@ class _Quoter:
             self.failure = str(error)
         self.failure = self.failure or f"limit touched: {reason}"
         self.loop.stop(reason)
+
+
+    def _end_on_fault(self) -> None:
+        """By hand there is nothing to wait for: only a person can mend what the venue refuses."""
+        venue = self.settings.venue
+        self.failure = self.failure or (
+            f"the venue refuses what we sign: {self.engine.standing.fault} Check that quoter.key in "
+            f"{self.settings.paths.secrets_dir} is an approved agent's, and venue.network ({venue.network}): "
+            "a signature for one network is worthless on the other"
+        )
+        self.loop.stop(f"venue: {self.engine.standing.fault}")
 
 
 def _raise_from(*tasks: "asyncio.Task[None]") -> None:

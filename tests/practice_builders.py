@@ -9,14 +9,18 @@ from coincurve import PrivateKey
 
 from mmpi.events import BookSnapshot, Trade
 from mmpi.instrument import SELL, Side
+from mmpi.practice.hyperliquid import info
+from mmpi.practice.hyperliquid.rules import DEFAULT, Rules
 from mmpi.practice.hyperliquid.signatures import address_of, agent_digest, connection_id
+from mmpi.practice.hyperliquid.spot import PAIRS
 from mmpi.practice.hyperliquid.streams import Client, Hub
 from mmpi.practice.hyperliquid.venue import Venue
 from mmpi.practice.keys import Registry
 from mmpi.sim.market import GENERATED
 
 BTC = GENERATED["BTC"]
-BTC_ASSET, ETH_ASSET = 0, 1
+PURR = PAIRS["PURR/USDC"].instrument
+BTC_ASSET, ETH_ASSET, PURR_ASSET = 0, 1, 10_000
 NOW_MS = 1_800_000_000_000
 NOW = NOW_MS * 1_000_000
 QUOTER, GUARDIAN, STRANGER = bytes([1] * 32), bytes([2] * 32), bytes([3] * 32)
@@ -78,10 +82,36 @@ def cancel_by_cloid(*cloids: str) -> dict[str, Any]:
     return {"type": "cancelByCloid", "cancels": [{"asset": BTC_ASSET, "cloid": cloid} for cloid in cloids]}
 
 
+def modify(oid: int | str, new: dict[str, Any], **flags: bool) -> dict[str, Any]:
+    """Return a modify action; `a=True` places the new order in any case."""
+    return {"type": "modify", "oid": oid, "order": new, **flags}
+
+
+def batch_modify(*each: tuple[int | str, dict[str, Any]], **flags: bool) -> dict[str, Any]:
+    """Return a batchModify action of (old, new)."""
+    return {"type": "batchModify", "modifies": [{"oid": oid, "order": new} for oid, new in each], **flags}
+
+
+def schedule_cancel(time: int | None = None) -> dict[str, Any]:
+    """Return a scheduleCancel action for a time in milliseconds, None to clear it."""
+    return {"type": "scheduleCancel"} if time is None else {"type": "scheduleCancel", "time": time}
+
+
 def book(bid: str = "100000", ask: str = "100001", size: str = "1", ts: int = NOW) -> BookSnapshot:
     """Return a BTC book of one level a side."""
     lots = BTC.lots(size)
     return BookSnapshot(ts, "BTC", ts, 1, ((BTC.ticks(bid), lots),), ((BTC.ticks(ask), lots),))
+
+
+def spot_book(bid: str = "0.19999", ask: str = "0.20001", size: str = "100000", ts: int = NOW) -> BookSnapshot:
+    """Return a PURR/USDC book of one level a side."""
+    lots = PURR.lots(size)
+    return BookSnapshot(ts, PURR.name, ts, 1, ((PURR.ticks(bid), lots),), ((PURR.ticks(ask), lots),))
+
+
+def spot_order(price: str, size: str, *, buy: bool = True, tif: str = "Gtc", **how: Any) -> dict[str, Any]:
+    """Return one PURR/USDC order in the wire's keys."""
+    return order(price, size, buy=buy, tif=tif, asset=PURR_ASSET, **how)
 
 
 def trade(price: str, size: str = "1", side: Side = SELL, ts: int = NOW + 1) -> Trade:
@@ -96,9 +126,10 @@ def registry(path: Path, agents: tuple[bytes, ...] = (QUOTER, GUARDIAN), *, stri
     return Registry(file, strict=strict)
 
 
-def venue(path: Path, hub: Hub | None = None, *, strict: bool = False) -> Venue:
+def venue(path: Path, hub: Hub | None = None, *, strict: bool = False, rules: Rules = DEFAULT) -> Venue:
     """Return a venue that has shown one BTC book."""
-    built = Venue(GENERATED, registry(path, strict=strict), hub or Hub(), mainnet=False, first_id=1000)
+    agents = registry(path, strict=strict)
+    built = Venue(GENERATED, agents, hub or Hub(), mainnet=False, first_id=1000, rules=rules)
     built.on_market(book())
     return built
 
@@ -107,6 +138,16 @@ def status(answer: dict[str, Any]) -> Any:
     """Return the only status in the answer to an action."""
     (only,) = answer["response"]["data"]["statuses"]
     return only
+
+
+def place(built: Venue, *each: dict[str, Any], key: bytes = QUOTER, now: int = NOW) -> Any:
+    """Return the only status of an order action."""
+    return status(built.act(signed(orders(*each), key), now))
+
+
+def ask(built: Venue, kind: str, **fields: Any) -> Any:
+    """Return the answer to an info question about MASTER."""
+    return info.answer(built, {"type": kind, "user": MASTER} | fields, NOW)
 
 
 class Ear:

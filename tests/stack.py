@@ -296,10 +296,10 @@ class Stack:
         self.wait(lambda: "listening on" in self.guardian.said(), 15, "the guardian to listen")
         self.wait(lambda: self.status()["venue_session"], 10, "the guardian's venue session")
 
-    def start_quoter(self, *, blockable: bool | None = None, port: int = 0) -> Process:
+    def start_quoter(self, *, blockable: bool | None = None, port: int = 0, **settings: str) -> Process:
         """Start a quoter, as the box has it or as asked; `port` leads to the server by another way."""
         wanted = self.blockable if blockable is None else blockable
-        more = {"MMPI_VENUE__URL": f"http://127.0.0.1:{port}"} if port else {}
+        more = settings | ({"MMPI_VENUE__URL": f"http://127.0.0.1:{port}"} if port else {})
         self.quoter = self._start("quoter", (*(BLOCKABLE if wanted else MMPI), "run"), more)
         return self.quoter
 

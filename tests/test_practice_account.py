@@ -1,8 +1,8 @@
-"""mmpi.practice.hyperliquid.account: positions, cash, memory bounds and nonces."""
+"""mmpi.practice.hyperliquid.account: positions, cash and memory bounds."""
 
 from hypothesis import given
 from hypothesis import strategies as st
-from practice_builders import BTC, NOW, NOW_MS
+from practice_builders import BTC, NOW
 
 from mmpi.actions import TimeInForce
 from mmpi.events import ExecReport, ExecType
@@ -10,14 +10,10 @@ from mmpi.practice.hyperliquid.account import (
     BALANCE,
     MAX_FILLS,
     MAX_FINISHED,
-    NONCES_KEPT,
     Account,
     Holding,
-    Nonces,
     Order,
 )
-
-DAY_MS = 86_400_000
 
 
 def an_order(oid: int, cloid: str | None = None, size: int = 10) -> Order:
@@ -71,29 +67,3 @@ def test_memory_is_bounded() -> None:
     assert account.order(4) is account.order("c4") is None
     assert account.order(5) is account.order("c5") is not None
     assert list(account.open_orders()) == []
-
-
-def test_a_nonce_works_once() -> None:
-    """The second use of a nonce is refused with the venue's sentence."""
-    nonces = Nonces()
-    assert nonces.refuse(NOW_MS, NOW_MS) == ""
-    assert nonces.refuse(NOW_MS, NOW_MS) == f"Invalid nonce: duplicate nonce {NOW_MS}"
-
-
-def test_nonces_may_come_out_of_order_within_the_hundred_highest() -> None:
-    """A lower nonce is fine while fewer than a hundred higher ones were used, and refused after."""
-    nonces = Nonces()
-    used = [nonces.refuse(NOW_MS + i, NOW_MS) for i in range(0, 2 * NONCES_KEPT, 2)]
-    assert used == [""] * NONCES_KEPT
-    assert nonces.refuse(NOW_MS + 1, NOW_MS) == ""
-    assert nonces.refuse(NOW_MS - 1, NOW_MS).startswith("Invalid nonce")
-    assert nonces.refuse(NOW_MS, NOW_MS).startswith("Invalid nonce"), "dropped from the hundred, still not reusable"
-
-
-def test_nonces_are_times() -> None:
-    """A nonce two days old or a day ahead is refused, one just inside is not."""
-    nonces = Nonces()
-    assert "not within two days" in nonces.refuse(NOW_MS - 2 * DAY_MS, NOW_MS)
-    assert "not within two days" in nonces.refuse(NOW_MS + DAY_MS, NOW_MS)
-    assert nonces.refuse(NOW_MS - 2 * DAY_MS + 1, NOW_MS) == ""
-    assert nonces.refuse(NOW_MS + DAY_MS - 1, NOW_MS) == ""

@@ -10,7 +10,7 @@ from mmpi.errors import ConfigError
 from mmpi.practice.hyperliquid.signatures import address_of
 from mmpi.practice.keys import Registry, make_keys, read_registry
 
-ACCOUNT, AGENT = "0x" + "aa" * 20, "0x" + "bb" * 20
+ACCOUNT, AGENT, VAULT = "0x" + "aa" * 20, "0x" + "bb" * 20, "0x" + "dd" * 20
 
 
 def test_keys_belong_to_the_agents_of_the_account(tmp_path: Path) -> None:
@@ -88,10 +88,48 @@ def test_who_a_stranger_is(tmp_path: Path) -> None:
     assert Registry(path, strict=True).master(ACCOUNT) is None
 
 
-@pytest.mark.parametrize("line", ["", "{", '{"0x12": []}', '["x"]', f'{{"{ACCOUNT}": ["quoter"]}}', "\u00e9"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "", "{", '{"0x12": []}', '["x"]', f'{{"{ACCOUNT}": ["quoter"]}}', "\u00e9",
+        f'{{"{VAULT}": {{}}}}', f'{{"{VAULT}": {{"leader": "me"}}}}',
+        f'{{"{VAULT}": {{"leader": "{ACCOUNT}", "x": 1}}}}',
+    ],
+)  # fmt: skip
 def test_a_wrong_line_is_named(tmp_path: Path, line: str) -> None:
     """The error says which line of which file is no account."""
     path = tmp_path / "registry"
     path.write_text(json.dumps({ACCOUNT: [AGENT]}) + "\n" + line + "\n")
     with pytest.raises(ConfigError, match="registry: line 2 is not"):
         read_registry(path)
+
+
+def test_a_vault_is_registered_beside_its_leader(tmp_path: Path) -> None:
+    """On request there is a vault that the account leads, in a file, in agents.json and in the registry."""
+    made = make_keys(tmp_path / "keys", tmp_path / "registry", vault=True)
+    assert (tmp_path / "keys" / "vault").read_text() == made.vault + "\n"
+    for path in (tmp_path / "registry", tmp_path / "keys" / "agents.json"):
+        registry = Registry(path, strict=True)
+        assert registry.leader(made.vault) == made.account
+        assert registry.vaults(made.account) == [made.vault]
+        assert registry.agents(made.account) == list(made.agents.values())
+        assert read_registry(path) == dict.fromkeys(made.agents.values(), made.account)
+
+
+def test_without_a_vault_there_is_none(tmp_path: Path) -> None:
+    """No file of one, and nobody's leader."""
+    made = make_keys(tmp_path / "keys", tmp_path / "registry")
+    assert made.vault == ""
+    assert not (tmp_path / "keys" / "vault").exists()
+    assert Registry(tmp_path / "registry", strict=False).leader(made.account) is None
+
+
+def test_a_vault_made_later_is_found(tmp_path: Path) -> None:
+    """A running server knows a vault that was registered after its start, by whatever case it was written in."""
+    path = tmp_path / "registry"
+    path.write_text(json.dumps({ACCOUNT: [AGENT]}) + "\n")
+    registry = Registry(path, strict=False)
+    assert registry.leader(VAULT) is None
+    with path.open("a") as file:
+        file.write(json.dumps({VAULT.upper().replace("X", "x"): {"leader": ACCOUNT.upper().replace("X", "x")}}) + "\n")
+    assert registry.leader(VAULT) == ACCOUNT

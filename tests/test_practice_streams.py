@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from practice_builders import NOW, Ear, client
 
-from mmpi.practice.hyperliquid.streams import MAX_SUBSCRIPTIONS, Hub
+from mmpi.practice.hyperliquid.streams import MAX_SUBSCRIPTIONS, Client, Hub
 
 BOOK = {"type": "l2Book", "coin": "BTC", "nSigFigs": None, "mantissa": None}
 
@@ -39,6 +39,17 @@ def test_user_events_arrive_on_another_channel() -> None:
     client(hub, ear).receive(frame("subscribe", subscription={"type": "userEvents", "user": "0xAB"}), NOW)
     hub.publish(("userEvents", "0xab"), {"fills": []})
     assert ear.heard[-1] == {"channel": "user", "data": {"fills": []}}
+
+
+def test_the_context_of_a_pair_arrives_on_another_channel() -> None:
+    """activeAssetCtx of a spot pair has a channel of its own, its first message too."""
+    hub, ear = Hub(), Ear()
+    one = Client(hub, ear, lambda *_: {}, lambda topic, *_: {"first": topic[1]})
+    for coin in ("BTC", "PURR/USDC"):
+        one.receive(frame("subscribe", subscription={"type": "activeAssetCtx", "coin": coin}), NOW)
+        hub.publish(("activeAssetCtx", coin), {"coin": coin})
+    assert ear.on("activeAssetCtx") == [{"first": "BTC"}, {"coin": "BTC"}]
+    assert ear.on("activeSpotAssetCtx") == [{"first": "PURR/USDC"}, {"coin": "PURR/USDC"}]
 
 
 def test_ping_and_post() -> None:

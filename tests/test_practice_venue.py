@@ -1,6 +1,6 @@
 """mmpi.practice.hyperliquid: signed actions, orders and their answers, questions, streams; without sockets."""
 
-from collections.abc import Callable
+import json
 from pathlib import Path
 from typing import Any
 
@@ -15,35 +15,27 @@ from practice_builders import (
     QUOTER,
     STRANGER,
     Ear,
+    ask,
     book,
     cancel,
     cancel_by_cloid,
     order,
     orders,
+    place,
     signed,
     status,
     trade,
     venue,
 )
 
-from mmpi.events import Mark
-from mmpi.practice.hyperliquid import info
 from mmpi.practice.hyperliquid.messages import UnprocessableError
+from mmpi.practice.hyperliquid.rules import Rules
 from mmpi.practice.hyperliquid.signatures import address_of
 from mmpi.practice.hyperliquid.streams import Hub
 from mmpi.practice.hyperliquid.venue import MAX_SIGNERS, Venue
 
+VAULT = "0x" + "cd" * 20
 GONE = {"error": "Order was never placed, already canceled, or filled."}
-
-
-def place(built: Venue, *each: dict[str, Any], key: bytes = QUOTER) -> Any:
-    """Return the only status of an order action."""
-    return status(built.act(signed(orders(*each), key), NOW))
-
-
-def ask(built: Venue, kind: str, **fields: Any) -> Any:
-    """Return the answer to an info question about MASTER."""
-    return info.answer(built, {"type": kind, "user": MASTER} | fields, NOW)
 
 
 def test_an_order_rests_in_its_masters_account(tmp_path: Path) -> None:
@@ -134,20 +126,69 @@ def test_an_action_expires(tmp_path: Path, late_ms: int, taken: bool) -> None:
     built = venue(tmp_path)
     answer = built.act(signed(orders(order()), expires_after=NOW_MS), NOW + late_ms * 1_000_000)
     assert (answer["status"], len(built.live_orders())) == (("ok", 1) if taken else ("err", 0))
-    assert taken or answer["response"].startswith("Action expired")
+    assert taken or answer["response"] == "Action already expired"
 
 
-def test_vaults_are_refused(tmp_path: Path) -> None:
-    """A validly signed action for a vault is answered by a refusal."""
-    answer = venue(tmp_path).act(signed(orders(order()), vault="0x" + "11" * 20), NOW)
-    assert answer == {"status": "err", "response": "Vaults are not part of the practice venue"}
+def vaulted(path: Path, vault: str, leader: str = MASTER) -> Venue:
+    """Return a venue in whose registry a vault has a leader."""
+    built = venue(path)
+    with (path / "registry").open("a") as file:
+        file.write(json.dumps({vault: {"leader": leader}}) + "\n")
+    return built
 
 
-def test_the_dead_man_needs_volume(tmp_path: Path) -> None:
-    """scheduleCancel is refused in the venue's words for an account without volume."""
-    answer = venue(tmp_path).act(signed({"type": "scheduleCancel", "time": NOW_MS + 10_000}), NOW)
-    text = "Cannot set scheduled cancel time until enough volume traded. Required: $1000000. Traded: $0."
-    assert answer == {"status": "err", "response": text}
+def test_a_vaults_leader_trades_for_it(tmp_path: Path) -> None:
+    """Agents of the leader place and cancel in the vault's account, and neither touches the other's orders."""
+    built = vaulted(tmp_path, VAULT)
+    body = signed(orders(order(cloid=CLOID)), vault=VAULT.upper().replace("X", "x"))
+    oid = status(built.act(body, NOW))["resting"]["oid"]
+    own = place(built, order("99980"))["resting"]["oid"]
+    assert [live["account"] for live in built.live_orders()] == [VAULT, MASTER]
+    assert ask(built, "userRole", user=VAULT) == {"role": "vault"}
+    assert [each["oid"] for each in ask(built, "openOrders", user=VAULT)] == [oid]
+    assert status(built.act(signed(cancel(own), vault=VAULT), NOW)) == GONE
+    assert status(built.act(signed(cancel(oid)), NOW)) == GONE
+    assert status(built.act(signed(cancel(oid), GUARDIAN, vault=VAULT), NOW)) == "success"
+    assert ask(built, "userRateLimit", user=VAULT)["nRequestsUsed"] == 3
+
+
+@pytest.mark.parametrize("leader", ["nobody", "somebody else"])
+def test_a_vault_of_others_is_refused(tmp_path: Path, leader: str) -> None:
+    """A vault that is not registered has the venue's sentence; one that another leads is not acted for either."""
+    built = venue(tmp_path) if leader == "nobody" else vaulted(tmp_path, VAULT, leader="0x" + "ef" * 20)
+    answer = built.act(signed(orders(order()), vault=VAULT), NOW)
+    said = f"Vault not registered: {VAULT}" if leader == "nobody" else f"User {MASTER} does not lead vault {VAULT}"
+    assert answer == {"status": "err", "response": said}
+    assert built.live_orders() == []
+
+
+@pytest.mark.parametrize(("fast", "signer"), [(True, True), (False, False)])
+def test_a_fast_cancel(tmp_path: Path, fast: bool, signer: bool) -> None:
+    """`f: true` is taken; signed as false it is the signature of somebody else, as the venue leaves it out."""
+    built = venue(tmp_path, strict=True)
+    oid = place(built, order(cloid=CLOID))["resting"]["oid"]
+    answer = built.act(signed(cancel(oid) | {"f": fast}), NOW)
+    assert (answer["status"] == "ok", "does not exist" in str(answer)) == (signer, not signer)
+    place(built, order("99980", cloid=CLOID[:-1] + "0"))
+    answer = built.act(signed(cancel_by_cloid(CLOID[:-1] + "0") | {"f": fast}), NOW)
+    assert (answer["status"] == "ok") == signer
+
+
+@pytest.mark.parametrize(
+    ("asset", "leverage", "sentence"),
+    [(0, 21, "Invalid leverage value"), (0, 0, "Invalid leverage value"), (10_000, 5, "Unknown asset 10000.")],
+)
+def test_leverage(tmp_path: Path, asset: int, leverage: int, sentence: str) -> None:
+    """It is what the margin of a position counts with, once it was set within its bounds."""
+    built = venue(tmp_path)
+    place(built, order("100001", "0.5", tif="Ioc"))
+    update = {"type": "updateLeverage", "asset": 0, "isCross": True, "leverage": 5}
+    assert built.act(signed(update), NOW) == {"status": "ok", "response": {"type": "default"}}
+    refused = built.act(signed(update | {"asset": asset, "leverage": leverage}), NOW)
+    assert refused == {"status": "err", "response": sentence}
+    (only,) = ask(built, "clearinghouseState")["assetPositions"]
+    assert only["position"]["leverage"] == {"type": "cross", "value": 5}
+    assert float(only["position"]["marginUsed"]) == 0.5 * 100_000.5 / 5
 
 
 @pytest.mark.parametrize("action", [{"type": "withdraw3"}, {"type": "order", "orders": 1, "grouping": "na"}, {}])
@@ -184,19 +225,21 @@ def test_the_number_of_signers_is_bounded(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("wrong", "sentence"),
     [
-        (order("99990.05"), "Price must be divisible by tick size."),
-        (order("99990.5"), "Price must be divisible by tick size."),
-        (order("0"), "Price must be divisible by tick size."),
-        (order("x"), "Price must be divisible by tick size."),
+        (order("99990.05"), "Price must be divisible by tick size. asset=0"),
+        (order("99990.5"), "Price must be divisible by tick size. asset=0"),
+        (order("0"), "Order has invalid price."),
+        (order("-1"), "Order has invalid price."),
+        (order("x"), "Price must be divisible by tick size. asset=0"),
         (order(size="0.000001"), "Order has invalid size."),
-        (order(size="0"), "Order has invalid size."),
+        (order(size="0"), "Order has zero size."),
+        (order(size="-1"), "Order has invalid size."),
         (order("99990.0"), "Price and size must be decimals without trailing zeros."),
         (order(size="0.010"), "Price and size must be decimals without trailing zeros."),
-        (order(size="0.0001"), "Order must have minimum value of $10."),
-        (order("100001"), "Post only order would have immediately matched, bbo was 100000@100001."),
-        (order("100000", buy=False), "Post only order would have immediately matched, bbo was 100000@100001."),
-        (order("99990", tif="Ioc"), "Order could not immediately match against any resting orders."),
-        (order(reduce_only=True), "Reduce only order would increase position."),
+        (order(size="0.0001"), "Order must have minimum value of $10. asset=0"),
+        (order("100001"), "Post only order would have immediately matched, bbo was 100000@100001. asset=0"),
+        (order("100000", buy=False), "Post only order would have immediately matched, bbo was 100000@100001. asset=0"),
+        (order("99990", tif="Ioc"), "Order could not immediately match against any resting orders. asset=0"),
+        (order(reduce_only=True), "Reduce only order would increase position. asset=0"),
         (order(cloid="0x1"), "Order has invalid cloid."),
         (order(asset=7), "Unknown asset 7."),
         (order(asset=-1), "Unknown asset -1."),
@@ -286,85 +329,14 @@ def test_a_maker_is_filled_by_the_market(tmp_path: Path) -> None:
     assert ask(built, "orderStatus", oid=oid)["order"]["status"] == "filled"
 
 
-def test_the_mark_is_streamed_as_the_session_reads_it(tmp_path: Path) -> None:
-    """activeAssetCtx: nothing before the first mark, then each one, and the last one to who subscribes later."""
-    hub, ear = Hub(), Ear()
-    built = venue(tmp_path, hub)
-    assert info.snapshot(built, ("activeAssetCtx", "BTC"), NOW) is None
-    hub.add(("activeAssetCtx", "BTC"), ear)
-    built.on_market(Mark(NOW, "BTC", NOW, 1_000_005.25, 1_000_010.0, 0.0000125, NOW))
-    (told,) = ear.on("activeAssetCtx")
-    assert told["coin"] == "BTC"
-    assert {key: told["ctx"][key] for key in ("markPx", "oraclePx", "funding", "midPx")} == {
-        "markPx": "100000.525", "oraclePx": "100001.0", "funding": "0.0000125", "midPx": "100000.5",
-    }  # fmt: skip
-    assert info.snapshot(built, ("activeAssetCtx", "BTC"), NOW) == told
-
-
-def test_positions_and_margin(tmp_path: Path) -> None:
-    """Account value is the starting balance less fees plus what the position gained at the mid."""
-    built = venue(tmp_path)
-    place(built, order("100000", "0.5", buy=False, tif="Ioc"))
-    built.on_market(book("99000", "99001"))
-    state = ask(built, "clearinghouseState")
-    (only,) = state["assetPositions"]
-    assert (only["position"]["szi"], only["position"]["entryPx"]) == ("-0.5", "100000.0")
-    assert only["position"]["unrealizedPnl"] == "499.75"
-    assert state["marginSummary"]["accountValue"] == "100477.25", "100000 - 22.5 + 499.75"
-    assert state["marginSummary"]["totalRawUsd"] == "149977.5"
-
-
-def test_directions(tmp_path: Path) -> None:
-    """Opening, flipping and closing are named as the venue names them, with what closing earned."""
-    built = venue(tmp_path)
-    for size, buy in (("0.2", True), ("0.5", False), ("0.3", True)):
-        place(built, order("100001" if buy else "100000", size, buy=buy, tif="Ioc"))
-    fills = ask(built, "userFillsByTime")
-    assert [fill["dir"] for fill in fills] == ["Open Long", "Long > Short", "Close Short"]
-    assert [fill["closedPnl"] for fill in fills] == ["0.0", "-0.2", "-0.3"]
-
-
-def test_an_order_is_found_by_oid_and_by_cloid(tmp_path: Path) -> None:
-    """orderStatus knows live and finished orders of the account that asks, and no other."""
-    built = venue(tmp_path)
-    oid = place(built, order(cloid=CLOID))["resting"]["oid"]
-    assert ask(built, "orderStatus", oid=oid)["order"]["order"]["cloid"] == CLOID
-    built.act(signed(cancel(oid)), NOW)
-    for name in (oid, CLOID):
-        assert ask(built, "orderStatus", oid=name)["order"]["status"] == "canceled"
-    assert ask(built, "orderStatus", oid=oid + 1) == {"status": "unknownOid"}
-    assert ask(built, "orderStatus", oid=oid, user=address_of(STRANGER)) == {"status": "unknownOid"}
-
-
-def test_roles(tmp_path: Path) -> None:
-    """An agent is told its master, an account that it is one, and a stranger that it is missing until it trades."""
-    built = venue(tmp_path)
-    assert ask(built, "userRole", user=address_of(QUOTER)) == {"role": "agent", "data": {"user": MASTER}}
-    assert ask(built, "userRole", user=MASTER.upper().replace("X", "x")) == {"role": "user"}
-    assert ask(built, "userRole", user=address_of(STRANGER)) == {"role": "missing"}
-    place(built, order(), key=STRANGER)
-    assert ask(built, "userRole", user=address_of(STRANGER)) == {"role": "user"}
-    assert [agent["address"] for agent in ask(built, "extraAgents")] == [address_of(QUOTER), address_of(GUARDIAN)]
-
-
-def test_the_market_as_questions(tmp_path: Path) -> None:
-    """meta, mids and book describe the generated instruments, with practice orders merged in."""
-    built = venue(tmp_path)
-    place(built, order("100000", "0.5"))
-    universe = ask(built, "meta")["universe"]
-    assert [(coin["name"], coin["szDecimals"]) for coin in universe] == [("BTC", 5), ("ETH", 4)]
-    assert ask(built, "allMids") == {"BTC": "100000.5"}
-    assert ask(built, "l2Book", coin="BTC")["levels"] == [
-        [{"px": "100000.0", "sz": "1.5", "n": 1}],
-        [{"px": "100001.0", "sz": "1.0", "n": 1}],
-    ]
-
-
-@pytest.mark.parametrize("body", [{}, {"type": "nonsense"}, {"type": "l2Book", "coin": "DOGE"}, {"type": "openOrders"}])
-def test_a_question_that_is_none_is_unprocessable(tmp_path: Path, body: dict[str, Any]) -> None:
-    """Unknown types, unknown coins and missing users are refused."""
-    with pytest.raises(UnprocessableError):
-        info.answer(venue(tmp_path), body, NOW)
+def test_fees_are_the_rules(tmp_path: Path) -> None:
+    """Other rates are charged as they are shown."""
+    built = venue(tmp_path, rules=Rules(maker_fee_bps=-1.0, taker_fee_bps=10.0))
+    place(built, order("100001", "0.5", tif="Ioc"))
+    place(built, order("99990", "0.5"))
+    built.on_market(trade("99989", "1"))
+    assert [fill["fee"] for fill in ask(built, "userFillsByTime")] == ["50.0005", "-4.9995"]
+    assert ask(built, "userFees")["userAddRate"] == "-0.0001"
 
 
 def test_the_market_as_streams(tmp_path: Path) -> None:
@@ -389,24 +361,13 @@ def test_the_market_as_streams(tmp_path: Path) -> None:
     assert len({one["tid"] for one in printed}) == 2
 
 
-def test_first_messages_of_subscriptions(tmp_path: Path) -> None:
-    """A book comes at once, fills as a snapshot newest first, and orderUpdates has no replay."""
-    built = venue(tmp_path)
-    place(built, order("100001", "0.1", tif="Ioc"))
-    first: Callable[[str, str], Any] = lambda kind, name: info.snapshot(built, (kind, name), NOW)  # noqa: E731
-    assert first("l2Book", "BTC")["coin"] == "BTC"
-    assert first("userFills", MASTER) == {"isSnapshot": True, "user": MASTER, "fills": ask(built, "userFills")}
-    assert first("userFills", address_of(STRANGER))["fills"] == []
-    assert first("orderUpdates", MASTER) is None
-    with pytest.raises(UnprocessableError, match="DOGE"):
-        first("trades", "DOGE")
-
-
 def test_requests_are_counted_per_order(tmp_path: Path) -> None:
     """A batch of n costs n of the address's budget, and volume raises the cap."""
     built = venue(tmp_path)
     built.act(signed(orders(order(), order("99980"), order("100001", "0.01", tif="Ioc"))), NOW)
-    assert ask(built, "userRateLimit") == {"cumVlm": "1000.01", "nRequestsUsed": 3, "nRequestsCap": 11_000}
+    assert ask(built, "userRateLimit") == {
+        "cumVlm": "1000.01", "nRequestsUsed": 3, "nRequestsCap": 11_000, "nRequestsSurplus": 0,
+    }  # fmt: skip
 
 
 def test_lists_agree_with_the_exchange(tmp_path: Path) -> None:

@@ -173,7 +173,8 @@ def test_orders_that_arrive_after_their_sender_died_are_awaited(quoting: Stack) 
     """On a network that delivers 1 s late, orders of a dead quoter land during the stop, and none after it."""
     quoting.quoter.end()
     with SlowWay(quoting.port, 1.0) as way:
-        quoter = quoting.start_quoter(port=way.port)
+        # An amend cannot land late: the order that it replaces is cancelled by then.
+        quoter = quoting.start_quoter(port=way.port, MMPI_VENUE__AMEND="false")
         quoting.wait_quoting(30)
         with OrderWatch(quoting.port) as watch:
             placed = quoting.summary()["orders"]["placed"]

@@ -169,6 +169,9 @@ def _nothing() -> dict[str, Any]:
         "pnl": {"spread": "0", "inventory": "0", "funding": "0", "fees": "0", "total": "0"},
         "tick_to_order_us": {"p50": 0.0, "p99": 0.0, "n": 0}, "rss_mb": 0.0, "deadman": "UNSUPPORTED",
         "refusals": {}, "invariant_violations": 0, "anomalies": {},
+        "requests": {
+            "used": 0, "cap": 0, "sent": 0, "thinning": 1, "quote_to_trade": 0.0, "per_fill": 0.0, "dead_man_firings": 0,
+        },
     }  # fmt: skip
 
 
@@ -190,6 +193,11 @@ def _show(summary: dict[str, Any]) -> None:
     pnl = summary["pnl"]
     earned = f"spread {pnl['spread']} + inventory {pnl['inventory']} + funding {pnl['funding']}"
     print(f"p&l       {pnl['total']} = {earned} - fees {pnl['fees']}")
+    print(f"dead man  {summary['deadman']}")
+    requests = summary["requests"]
+    if requests["cap"]:
+        spent = f"{requests['used']} of {requests['cap']} used; {requests['per_fill']} a fill"
+        print(f"requests  {spent}; quote to trade {requests['quote_to_trade']}; thinning {requests['thinning']}")
     print(f"orders    {summary['orders']} fills {summary['fills']} refusals {summary['refusals']}")
 
 

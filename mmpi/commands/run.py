@@ -9,7 +9,7 @@ import msgspec
 
 from mmpi.app import run_quoter
 from mmpi.commands.resolved import resolved
-from mmpi.errors import RefusedError, RemoteError
+from mmpi.errors import ConfigError, RefusedError, RemoteError
 from mmpi.settings import Settings
 
 
@@ -22,6 +22,8 @@ def run(args: argparse.Namespace) -> int:
         print(msgspec.json.encode(outcome.summary).decode(), flush=True)
     if outcome.failure.startswith("limit touched"):
         raise RefusedError(outcome.failure)
+    if outcome.fault:
+        raise ConfigError(outcome.failure)
     if outcome.failure:
         raise RemoteError(outcome.failure)
     print(f"mmpi run: stopped, no orders left; journal in {Path(settings.paths.journal)}", file=sys.stderr)

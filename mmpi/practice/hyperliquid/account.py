@@ -1,10 +1,9 @@
-"""One practice account: its orders, fills, positions and cash; and the nonces of one signer.
+"""One practice account: its orders, fills, funding, positions, cash and spot balances.
 
-Invariant: memory is bounded (MAX_OPEN, MAX_FILLS, MAX_FINISHED, NONCES_KEPT), money is exact.
+Invariant: memory is bounded (MAX_OPEN, MAX_FILLS, MAX_FINISHED, MAX_FUNDINGS), money is exact.
 It must not know the wire, signatures or other accounts.
 """
 
-import heapq
 from collections import deque
 from collections.abc import Iterator
 from typing import Final
@@ -13,8 +12,14 @@ import msgspec
 
 from mmpi.actions import TimeInForce
 from mmpi.events import ExecReport
-from mmpi.instrument import MONEY_SCALE, Instrument, Lots, Money, Nanos, Side, Ticks
-from mmpi.practice.hyperliquid.messages import DUPLICATE_NONCE, NONCE_OUT_OF_RANGE, NONCE_TOO_LOW
+from mmpi.instrument import BUY, MONEY_SCALE, Instrument, Lots, Money, Nanos, Side, Ticks
+from mmpi.practice.hyperliquid.budget import Budget
+from mmpi.practice.hyperliquid.dead_man import DeadManSwitch
+from mmpi.practice.hyperliquid.rules import DEFAULT, Rules
+from mmpi.practice.hyperliquid.spot import PAIRS, USDC, Pair, Token
+from mmpi.practice.hyperliquid.wallet import Wallet, base_amount
+from mmpi.sim.funding import Payment
+from mmpi.sim.model import fee_rate
 
 BALANCE: Final[Money] = 100_000 * MONEY_SCALE
 """What every practice account starts with: far more than the default capital of a configuration."""
@@ -24,10 +29,8 @@ MAX_FILLS: Final = 2000
 """The most that `userFills` ever returns (Hyperliquid "Info endpoint")."""
 MAX_FINISHED: Final = 2000
 """Finished orders that `orderStatus` still knows: the venue's own number for `historicalOrders`."""
-NONCES_KEPT: Final = 100
-"""Per signer; older ones are refused (Hyperliquid "Nonces and API wallets", as are the next two)."""
-NONCE_PAST_MS: Final = 2 * 86_400_000
-NONCE_FUTURE_MS: Final = 86_400_000
+MAX_FUNDINGS: Final = 2000
+"""Funding payments that `userFunding` still knows; the venue answers 500 at a time."""
 
 
 class Order(msgspec.Struct):
@@ -49,7 +52,10 @@ class Order(msgspec.Struct):
 
 
 class Fill(msgspec.Struct, frozen=True):
-    """One execution, with the position before it and what its closing part earned (fees apart)."""
+    """One execution, with the position before it and what its closing part earned (fees apart).
+
+    Of a spot fill, `start_balance` is what the account had of the base token, and the fee is in `fee_token`.
+    """
 
     tid: int
     order: Order
@@ -60,13 +66,28 @@ class Fill(msgspec.Struct, frozen=True):
     maker: bool
     start_position: Lots
     closed_pnl: Money
+    fee_token: str = USDC.name
+    start_balance: Money = 0
+
+
+class FundingPaid(msgspec.Struct, frozen=True):
+    """One funding payment; `amount` > 0 was received."""
+
+    instrument: Instrument
+    ts: Nanos
+    amount: Money
+    lots: Lots
+    rate: float
 
 
 class Holding(msgspec.Struct):
-    """A position and what it cost to enter, both signed."""
+    """A position and what it cost to enter, both signed; and the funding it paid, less what it received."""
 
     lots: Lots = 0
     cost: Money = 0
+    funding: Money = 0
+    funding_since_open: Money = 0
+    funding_since_change: Money = 0
 
     def trade(self, instrument: Instrument, change: Lots, price: Ticks) -> Money:
         """Return what the closing part of a fill of signed size earned, having applied the fill."""
@@ -75,21 +96,37 @@ class Holding(msgspec.Struct):
             closed = self.lots if abs(change) >= abs(self.lots) else -change
         entry = self.cost * closed // self.lots if closed else 0
         self.cost += instrument.notional(price, change + closed) - entry
-        self.lots += change
+        before, self.lots = self.lots, self.lots + change
+        self.funding_since_change = 0
+        if before * self.lots <= 0:
+            self.funding_since_open = 0
         return instrument.notional(price, closed) - entry
+
+    def pay(self, amount: Money) -> None:
+        """Count a funding payment; below 0 it was received."""
+        self.funding += amount
+        self.funding_since_open += amount
+        self.funding_since_change += amount
 
 
 class Account:
-    """One address's trading: open and finished orders, recent fills, positions, cash."""
+    """One address's trading: open and finished orders, recent fills, positions, cash, spot balances."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, rules: Rules = DEFAULT) -> None:
         self.address = address
         self.cash: Money = BALANCE
         self.volume: Money = 0
-        self.requests = 0
+        self.wallet = Wallet()
+        self.budget = Budget(rules)
+        self.dead_man = DeadManSwitch(rules)
         self.fills: deque[Fill] = deque(maxlen=MAX_FILLS)
-        """Oldest first."""
+        """Oldest first, as are the funding payments."""
+        self.fundings: deque[FundingPaid] = deque(maxlen=MAX_FUNDINGS)
         self.holdings: dict[Instrument, Holding] = {}
+        self.leverage: dict[Instrument, int] = {}
+        """Where it was set."""
+        self._spot_maker_rate = fee_rate(rules.spot_maker_fee_bps)
+        self._spot_taker_rate = fee_rate(rules.spot_taker_fee_bps)
         self._open: dict[int, Order] = {}
         self._finished: dict[int, Order] = {}
         self._by_cloid: dict[str, Order] = {}
@@ -116,26 +153,24 @@ class Account:
 
     def fill(self, order: Order, report: ExecReport) -> Fill:
         """Return the Fill of a TRADE report, having booked it."""
-        holding = self.holdings.setdefault(order.instrument, Holding())
-        start, change = holding.lots, order.side * report.size
-        earned = holding.trade(order.instrument, change, report.price)
-        notional = order.instrument.notional(report.price, report.size)
-        self.cash -= order.side * notional + report.fee
-        self.volume += notional
+        pair = PAIRS.get(order.instrument.name)
+        fill = self._perpetual_fill(order, report) if pair is None else self._spot_fill(pair, order, report)
+        self.volume += order.instrument.notional(report.price, report.size)
         order.remaining -= report.size
-        fill = Fill(
-            tid=int(report.exec_id),
-            order=order,
-            ts=report.recv_ts,
-            price=report.price,
-            size=report.size,
-            fee=report.fee,
-            maker=report.maker,
-            start_position=start,
-            closed_pnl=earned,
-        )
         self.fills.append(fill)
         return fill
+
+    def fund(self, instrument: Instrument, payment: Payment) -> FundingPaid | None:
+        """Return what a funding payment brought, having booked it; None if there is no position."""
+        holding = self.holdings.get(instrument)
+        if holding is None or not holding.lots:
+            return None
+        amount = payment.amount(instrument, holding.lots)
+        self.cash += amount
+        holding.pay(-amount)
+        paid = FundingPaid(instrument, payment.ts, amount, holding.lots, payment.rate)
+        self.fundings.append(paid)
+        return paid
 
     def order(self, name: int | str) -> Order | None:
         """Return an order, open or not, by its oid or cloid."""
@@ -147,24 +182,62 @@ class Account:
         """Return the live orders, oldest first."""
         return iter(self._open.values())
 
+    def finished_orders(self) -> Iterator[Order]:
+        """Return the orders that are over, latest first."""
+        return reversed(self._finished.values())
 
-class Nonces:
-    """The highest nonces that one signer has used."""
+    def held(self, token: Token) -> Money:
+        """Return how much of a spot balance the open orders hold."""
+        orders = ((PAIRS.get(order.instrument.name), order) for order in self._open.values())
+        return sum(
+            _hold(pair, order.side, order.price, order.remaining)
+            for pair, order in orders
+            if pair is not None and _paid_in(pair, order.side) == token
+        )
 
-    def __init__(self) -> None:
-        self._kept: list[int] = []
-        """A heap, the smallest first."""
+    def affords(self, pair: Pair, side: Side, price: Ticks, size: Lots) -> bool:
+        """Return whether a spot order finds what it would pay among what no other order holds."""
+        token = _paid_in(pair, side)
+        return _hold(pair, side, price, size) <= self.wallet.balances[token].total - self.held(token)
 
-    def refuse(self, nonce: int, now_ms: int) -> str:
-        """Return why a nonce cannot be used, or "" having marked it as used."""
-        if not now_ms - NONCE_PAST_MS < nonce < now_ms + NONCE_FUTURE_MS:
-            return NONCE_OUT_OF_RANGE.format(nonce=nonce, now=now_ms)
-        if nonce in self._kept:
-            return DUPLICATE_NONCE.format(nonce=nonce)
-        if len(self._kept) < NONCES_KEPT:
-            heapq.heappush(self._kept, nonce)
-        elif nonce < self._kept[0]:
-            return NONCE_TOO_LOW.format(nonce=nonce)
-        else:
-            heapq.heapreplace(self._kept, nonce)
-        return ""
+    def _perpetual_fill(self, order: Order, report: ExecReport) -> Fill:
+        holding = self.holdings.setdefault(order.instrument, Holding())
+        start, change = holding.lots, order.side * report.size
+        earned = holding.trade(order.instrument, change, report.price)
+        self.cash -= order.side * order.instrument.notional(report.price, report.size) + report.fee
+        return Fill(
+            tid=int(report.exec_id),
+            order=order,
+            ts=report.recv_ts,
+            price=report.price,
+            size=report.size,
+            fee=report.fee,
+            maker=report.maker,
+            start_position=start,
+            closed_pnl=earned,
+        )
+
+    def _spot_fill(self, pair: Pair, order: Order, report: ExecReport) -> Fill:
+        rate = self._spot_maker_rate if report.maker else self._spot_taker_rate
+        booked = self.wallet.trade(pair, order.side, report.price, report.size, rate)
+        return Fill(
+            tid=int(report.exec_id),
+            order=order,
+            ts=report.recv_ts,
+            price=report.price,
+            size=report.size,
+            fee=booked.fee,
+            maker=report.maker,
+            start_position=0,
+            closed_pnl=booked.closed_pnl,
+            fee_token=booked.token.name,
+            start_balance=booked.start,
+        )
+
+
+def _paid_in(pair: Pair, side: Side) -> Token:
+    return pair.quote if side == BUY else pair.base
+
+
+def _hold(pair: Pair, side: Side, price: Ticks, size: Lots) -> Money:
+    return pair.instrument.notional(price, size) if side == BUY else base_amount(pair, size)

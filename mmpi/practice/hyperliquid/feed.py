@@ -9,16 +9,9 @@ import msgspec
 
 from mmpi.events import BookSnapshot, Mark, MarketEvent, Trade
 from mmpi.instrument import Instrument, Money, Nanos
-from mmpi.practice.hyperliquid.messages import (
-    NOBODY,
-    Json,
-    asset_context,
-    average_price,
-    l2_book,
-    level,
-    millis,
-    public_trade,
-)
+from mmpi.practice.hyperliquid.market_data import l2_book, level, perpetual_context, public_trade, spot_context
+from mmpi.practice.hyperliquid.messages import NOBODY, Json, average_price, millis, price
+from mmpi.practice.hyperliquid.spot import PAIRS
 from mmpi.practice.hyperliquid.streams import Hub
 from mmpi.sim.exchange import Matching
 
@@ -46,7 +39,8 @@ class Feed:
         elif isinstance(event, Mark):
             self._marks[event.instrument] = event
             if self._hub.wanted(("activeAssetCtx", event.instrument)):
-                self._hub.publish(("activeAssetCtx", event.instrument), self.context(event.instrument))
+                shown = {"coin": event.instrument, "ctx": self.context(event.instrument)}
+                self._hub.publish(("activeAssetCtx", event.instrument), shown)
 
     def trade(self, trade: Trade, users: tuple[str, str]) -> None:
         """Stream a trade under a trade id of our own: the generated ones repeat from coin to coin."""
@@ -61,10 +55,19 @@ class Feed:
         bids, asks = self._matching.book(instrument.name)
         return l2_book(instrument, bids, asks, now)
 
-    def context(self, name: str) -> Json | None:
-        """Return the data of `activeAssetCtx`, None while the generated market has told no mark."""
-        mark = self._marks.get(name)
-        return asset_context(self.instruments[name], mark, self.mids().get(name)) if mark is not None else None
+    def told_mark(self, name: str) -> bool:
+        """Return whether the market has told a mark price."""
+        return name in self._marks
+
+    def context(self, name: str) -> Json:
+        """Return the `ctx` of a coin; before the market has told a mark price, the mid stands for it."""
+        instrument, mid = self.instruments[name], self.mids().get(name)
+        mark = self._marks.get(name) or self._mid_as_mark(instrument)
+        if name in PAIRS:
+            return spot_context(mark, instrument, mid)
+        bids, asks = self._matching.book(name, 1)
+        best = [price(instrument, bids[0][0]), price(instrument, asks[0][0])] if bids and asks else None
+        return perpetual_context(mark, instrument, best, mid)
 
     def best(self, instrument: Instrument) -> str:
         """Return the best prices as the venue's errors name them: bid@ask."""
@@ -78,6 +81,10 @@ class Feed:
     def lot_values(self) -> Mapping[Instrument, Money]:
         """Return what one lot of each instrument is worth at its mid."""
         return self._lot_values
+
+    def _mid_as_mark(self, instrument: Instrument) -> Mark:
+        mid = self._lot_values.get(instrument, 0) / instrument.unit
+        return Mark(0, instrument.name, 0, mid, mid)
 
     def _books(self, instrument: Instrument, now: Nanos) -> None:
         name = instrument.name

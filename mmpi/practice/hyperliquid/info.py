@@ -1,32 +1,21 @@
-"""The questions of `/info`, answered.
+"""The questions of `/info`: those about the market answered here, those about an account in user_info.py.
 
-Invariant: asking changes nothing; an address that has never acted has the answers of a fresh practice account.
-It must not know sockets or signatures.
+Invariant: asking changes nothing. It must not know sockets or signatures.
 """
 
-from collections.abc import Callable, Mapping
-from typing import Any, Final, TypeAlias
+from collections.abc import Mapping
+from typing import Any, Final
 
 from mmpi.errors import ConfigError
 from mmpi.instrument import Instrument, Nanos
-from mmpi.practice.hyperliquid.account import MAX_FILLS, Account
+from mmpi.practice.hyperliquid import user_info
+from mmpi.practice.hyperliquid.balance_sheet import LEVERAGE
 from mmpi.practice.hyperliquid.messages import InfoRequest, Json, UnprocessableError, convert, millis
+from mmpi.practice.hyperliquid.spot import PAIRS, TOKENS
 from mmpi.practice.hyperliquid.streams import BY_COIN, Topic
+from mmpi.practice.hyperliquid.user_info import Answer, recent_fills
 from mmpi.practice.hyperliquid.venue import Venue
-from mmpi.practice.hyperliquid.views import (
-    LEVERAGE,
-    basic_order,
-    clearinghouse_state,
-    frontend_order,
-    order_status,
-    rate_limit,
-    user_fill,
-)
-
-FOREVER_MS: Final = 2**63
-"""Later than any `endTime`; also when a practice agent's approval ends."""
-
-Answer: TypeAlias = Callable[[Venue, InfoRequest, Nanos], Any]
+from mmpi.practice.hyperliquid.views import user_funding
 
 
 def answer(venue: Venue, body: Json, now: Nanos) -> Any:
@@ -35,6 +24,8 @@ def answer(venue: Venue, body: Json, now: Nanos) -> Any:
     handler = ANSWERS.get(request.type)
     if handler is None:
         raise UnprocessableError(f"unknown info type {request.type}")
+    if request.dex:
+        raise UnprocessableError(f"there is no perpetual dex {request.dex}")
     try:
         return handler(venue, request, now)
     except ConfigError as error:
@@ -48,10 +39,15 @@ def snapshot(venue: Venue, topic: Topic, now: Nanos) -> object | None:
     instrument = _instrument(venue, name) if kind in BY_COIN else None
     if kind == "l2Book" and instrument is not None:
         return venue.feed.l2_book(instrument, now)
-    if kind == "activeAssetCtx" and instrument is not None:
-        return venue.feed.context(instrument.name)
+    if kind == "activeAssetCtx":
+        return {"coin": name, "ctx": venue.feed.context(name)} if venue.feed.told_mark(name) else None
+    first = {"isSnapshot": True, "user": name}
     if kind == "userFills":
-        return {"isSnapshot": True, "user": name, "fills": _recent_fills(venue.account(name))}
+        return first | {"fills": recent_fills(venue.account(name))}
+    if kind == "userFundings":
+        return first | {"fundings": [user_funding(paid) for paid in venue.account(name).fundings]}
+    if kind == "userNonFundingLedgerUpdates":
+        return first | {"nonFundingLedgerUpdates": []}
     return None
 
 
@@ -62,25 +58,44 @@ def _instrument(venue: Venue, name: str | None) -> Instrument:
     return instrument
 
 
-def _user(request: InfoRequest) -> str:
-    if request.user is None:
-        raise UnprocessableError(f"{request.type} needs user")
-    return request.user.lower()
-
-
-def _recent_fills(account: Account | None) -> list[Json]:
-    """Return an account's fills, newest first."""
-    return [user_fill(fill) for fill in reversed(account.fills)] if account else []
-
-
 def _meta(venue: Venue, _request: InfoRequest, _now: Nanos) -> Json:
-    coins = venue.feed.instruments.values()
+    coins = venue.perpetuals.values()
     universe = [{"name": coin.name, "szDecimals": coin.lot_exponent, "maxLeverage": LEVERAGE} for coin in coins]
     return {"universe": universe}
 
 
 def _spot_meta(_venue: Venue, _request: InfoRequest, _now: Nanos) -> Json:
-    return {"universe": [], "tokens": []}
+    tokens = [
+        {
+            "name": token.name,
+            "szDecimals": token.size_decimals,
+            "weiDecimals": token.wei_decimals,
+            "index": token.index,
+            "tokenId": token.token_id,
+            "isCanonical": True,
+            "evmContract": None,
+            "fullName": None,
+        }
+        for token in TOKENS
+    ]
+    universe = [
+        {"name": name, "tokens": [pair.base.index, pair.quote.index], "index": pair.index, "isCanonical": True}
+        for name, pair in PAIRS.items()
+    ]
+    return {"tokens": tokens, "universe": universe}
+
+
+def _meta_and_contexts(venue: Venue, request: InfoRequest, now: Nanos) -> list[Any]:
+    return [_meta(venue, request, now), [venue.feed.context(name) for name in venue.perpetuals]]
+
+
+def _spot_meta_and_contexts(venue: Venue, request: InfoRequest, now: Nanos) -> list[Any]:
+    return [_spot_meta(venue, request, now), [venue.feed.context(name) for name in PAIRS]]
+
+
+def _perp_dexs(_venue: Venue, _request: InfoRequest, _now: Nanos) -> list[None]:
+    """Answer with the first dex alone, which is null."""
+    return [None]
 
 
 def _all_mids(venue: Venue, _request: InfoRequest, _now: Nanos) -> dict[str, str]:
@@ -91,70 +106,32 @@ def _l2_book(venue: Venue, request: InfoRequest, now: Nanos) -> Json:
     return venue.feed.l2_book(_instrument(venue, request.coin), now)
 
 
-def _open_orders(venue: Venue, request: InfoRequest, _now: Nanos) -> list[Json]:
-    account = venue.account(_user(request))
-    return [basic_order(order) for order in account.open_orders()] if account else []
+def _funding_history(venue: Venue, request: InfoRequest, _now: Nanos) -> list[Json]:
+    end = user_info.FOREVER_MS if request.end_time is None else request.end_time
+    rates = venue.funding.history(_instrument(venue, request.coin).name)
+    return [each for each in rates if request.start_time <= each["time"] <= end]
 
 
-def _frontend_open_orders(venue: Venue, request: InfoRequest, _now: Nanos) -> list[Json]:
-    account = venue.account(_user(request))
-    return [frontend_order(order) for order in account.open_orders()] if account else []
+def _candle_snapshot(_venue: Venue, _request: InfoRequest, _now: Nanos) -> list[Json]:
+    """Answer with no candle: the practice venue keeps none."""
+    return []
 
 
-def _order_status(venue: Venue, request: InfoRequest, _now: Nanos) -> Json:
-    account = venue.account(_user(request))
-    if request.oid is None:
-        raise UnprocessableError("orderStatus needs oid")
-    return order_status(account.order(request.oid) if account else None)
-
-
-def _user_fills(venue: Venue, request: InfoRequest, _now: Nanos) -> list[Json]:
-    return _recent_fills(venue.account(_user(request)))
-
-
-def _user_fills_by_time(venue: Venue, request: InfoRequest, _now: Nanos) -> list[Json]:
-    account = venue.account(_user(request))
-    end = FOREVER_MS if request.end_time is None else request.end_time
-    fills = account.fills if account else ()
-    return [user_fill(fill) for fill in fills if request.start_time <= millis(fill.ts) <= end][:MAX_FILLS]
-
-
-def _clearinghouse_state(venue: Venue, request: InfoRequest, now: Nanos) -> Json:
-    account = venue.account(_user(request)) or Account(_user(request))
-    return clearinghouse_state(account, venue.feed.lot_values(), now)
-
-
-def _user_rate_limit(venue: Venue, request: InfoRequest, _now: Nanos) -> Json:
-    return rate_limit(venue.account(_user(request)))
-
-
-def _user_role(venue: Venue, request: InfoRequest, _now: Nanos) -> Json:
-    user = _user(request)
-    master = venue.registry.master(user)
-    if master is not None:
-        return {"role": "agent", "data": {"user": master}}
-    known = venue.registry.is_account(user) or venue.account(user) is not None
-    return {"role": "user" if known else "missing"}
-
-
-def _extra_agents(venue: Venue, request: InfoRequest, _now: Nanos) -> list[Json]:
-    agents = venue.registry.agents(_user(request))
-    return [{"name": agent, "address": agent, "validUntil": FOREVER_MS} for agent in agents]
+def _exchange_status(_venue: Venue, _request: InfoRequest, now: Nanos) -> Json:
+    return {"specialStatuses": None, "time": millis(now)}
 
 
 ANSWERS: Final[Mapping[str, Answer]] = {
     "meta": _meta,
     "spotMeta": _spot_meta,
+    "metaAndAssetCtxs": _meta_and_contexts,
+    "spotMetaAndAssetCtxs": _spot_meta_and_contexts,
+    "perpDexs": _perp_dexs,
     "allMids": _all_mids,
     "l2Book": _l2_book,
-    "openOrders": _open_orders,
-    "frontendOpenOrders": _frontend_open_orders,
-    "orderStatus": _order_status,
-    "userFills": _user_fills,
-    "userFillsByTime": _user_fills_by_time,
-    "clearinghouseState": _clearinghouse_state,
-    "userRateLimit": _user_rate_limit,
-    "userRole": _user_role,
-    "extraAgents": _extra_agents,
+    "fundingHistory": _funding_history,
+    "candleSnapshot": _candle_snapshot,
+    "exchangeStatus": _exchange_status,
+    **user_info.ANSWERS,
 }
 """Every question the practice venue answers."""

@@ -1,16 +1,14 @@
 """The venue's wire forms: requests decoded and checked, answers and stream messages built.
 
-Invariant: field names and sentences are the venue's; a sentence that is not in its documents says so beside it.
-It must not know accounts, matching or sockets.
+Invariant: field names are the venue's. It must not know accounts, matching or sockets.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from decimal import Decimal
 from typing import Annotated, Any, Final, Literal, TypeAlias, TypeVar
 
 import msgspec
 
-from mmpi.events import Level, Mark, Trade
 from mmpi.instrument import BUY, MILLISECOND, Instrument, Lots, Money, Nanos, Side, Ticks, money_text
 
 Json: TypeAlias = dict[str, Any]
@@ -25,32 +23,6 @@ NO_HASH: Final = "0x" + "0" * 64
 NOBODY: Final = "0x" + "0" * 40
 """The address that generated orders trade under."""
 
-# Source of these sentences: Hyperliquid "Error responses" and "Exchange endpoint" (copies read 2026-11-21).
-NEVER_PLACED: Final = "Order was never placed, already canceled, or filled."
-BAD_TICK: Final = "Price must be divisible by tick size."
-TOO_SMALL: Final = "Order must have minimum value of $10."
-NO_MATCH: Final = "Order could not immediately match against any resting orders."
-WOULD_INCREASE: Final = "Reduce only order would increase position."
-POST_ONLY_CROSSED: Final = "Post only order would have immediately matched, bbo was {bbo}."
-NO_DEAD_MAN: Final = "Cannot set scheduled cancel time until enough volume traded. Required: $1000000. Traded: $0."
-"""Practice volume does not count towards the venue's gate."""
-UNKNOWN_USER: Final = "User or API Wallet {address} does not exist."
-DUPLICATE_NONCE: Final = "Invalid nonce: duplicate nonce {nonce}"
-# The venue's own words for these are not in our sources.
-NONCE_OUT_OF_RANGE: Final = "Invalid nonce: {nonce} is not within two days before and one day after {now}"
-NONCE_TOO_LOW: Final = "Invalid nonce: {nonce} is below the 100 highest of this signer"
-EXPIRED: Final = "Action expired: expiresAfter {expires} is before {now}"
-NO_VAULTS: Final = "Vaults are not part of the practice venue"
-INVALID_ACTION: Final = "Unknown or malformed action: {why}"
-NOT_PLAIN: Final = "Price and size must be decimals without trailing zeros."
-"""The venue hashes what it would have written itself, so there such an order has the signature of nobody."""
-BAD_SIZE: Final = "Order has invalid size."
-BAD_CLOID: Final = "Order has invalid cloid."
-DUPLICATE_CLOID: Final = "Order with this cloid is open already."
-NO_TRIGGERS: Final = "Trigger orders are not part of the practice venue."
-UNKNOWN_ASSET: Final = "Unknown asset {asset}."
-TOO_MANY_ORDERS: Final = "Too many open orders."
-TOO_MANY_ACCOUNTS: Final = "Too many accounts; restart the practice server."
 UNPROCESSABLE: Final = "Failed to deserialize the JSON body into the target type"
 """The body of every HTTP 422 of the venue."""
 
@@ -99,9 +71,10 @@ class CancelRequest(msgspec.Struct, frozen=True):
 
 
 class CancelAction(msgspec.Struct, frozen=True, tag="cancel"):
-    """Cancel by the venue's order ids."""
+    """Cancel by the venue's order ids; `f` (fast) asks for a quicker way that the venue has only announced."""
 
     cancels: list[CancelRequest]
+    f: bool = False
 
 
 class CloidCancelRequest(msgspec.Struct, frozen=True):
@@ -115,6 +88,29 @@ class CancelByCloidAction(msgspec.Struct, frozen=True, tag="cancelByCloid"):
     """Cancel by the client's order ids."""
 
     cancels: list[CloidCancelRequest]
+    f: bool = False
+
+
+class ModifyRequest(msgspec.Struct, frozen=True):
+    """An order, by oid or cloid, and the one that takes its place."""
+
+    oid: int | str
+    order: OrderRequest
+
+
+class ModifyAction(msgspec.Struct, frozen=True, tag="modify"):
+    """Replace one order; `a` (always place) places the new one even if the old one is gone."""
+
+    oid: int | str
+    order: OrderRequest
+    a: bool = False
+
+
+class BatchModifyAction(msgspec.Struct, frozen=True, tag="batchModify"):
+    """Replace several orders."""
+
+    modifies: list[ModifyRequest]
+    a: bool = False
 
 
 class ScheduleCancelAction(msgspec.Struct, frozen=True, tag="scheduleCancel"):
@@ -123,7 +119,28 @@ class ScheduleCancelAction(msgspec.Struct, frozen=True, tag="scheduleCancel"):
     time: int | None = None
 
 
-Action: TypeAlias = OrderAction | CancelAction | CancelByCloidAction | ScheduleCancelAction
+class UpdateLeverageAction(msgspec.Struct, frozen=True, tag="updateLeverage", rename="camel"):
+    """Set the leverage of a perpetual."""
+
+    asset: int
+    is_cross: bool
+    leverage: int
+
+
+class NoopAction(msgspec.Struct, frozen=True, tag="noop"):
+    """Use up a nonce."""
+
+
+Action: TypeAlias = (
+    OrderAction
+    | CancelAction
+    | CancelByCloidAction
+    | ModifyAction
+    | BatchModifyAction
+    | ScheduleCancelAction
+    | UpdateLeverageAction
+    | NoopAction
+)
 Unsigned = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 
 
@@ -152,6 +169,7 @@ class InfoRequest(msgspec.Struct, frozen=True, rename="camel"):
     user: str | None = None
     coin: str | None = None
     oid: int | str | None = None
+    dex: str = ""
     start_time: int = 0
     end_time: int | None = None
 
@@ -236,6 +254,11 @@ def amount(money: Money) -> str:
     return decimal(money_text(money))
 
 
+def rate(value: float) -> str:
+    """Return a funding rate as the venue writes it."""
+    return decimal(f"{value:.{RATE_DIGITS}f}".rstrip("0").rstrip("."))
+
+
 def side_letter(side: Side) -> str:
     """Return "B" (bid) or "A" (ask)."""
     return "B" if side == BUY else "A"
@@ -251,47 +274,11 @@ def ok(kind: str, statuses: Sequence[Json | str]) -> Json:
     return {"status": "ok", "response": {"type": kind, "data": {"statuses": list(statuses)}}}
 
 
+def done() -> Json:
+    """Return the answer to an action that was processed and has nothing to tell."""
+    return {"status": "ok", "response": {"type": "default"}}
+
+
 def refusal(reason: str) -> Json:
     """Return the answer to an action that was not processed at all."""
     return {"status": "err", "response": reason}
-
-
-def level(instrument: Instrument, at: Level) -> Json:
-    """Return one price of a book. `n`, the number of orders, is not known to the generated market: always 1."""
-    return {"px": price(instrument, at[0]), "sz": size(instrument, at[1]), "n": 1}
-
-
-def l2_book(instrument: Instrument, bids: Iterable[Level], asks: Iterable[Level], now: Nanos) -> Json:
-    """Return the data of `l2Book`: a whole book."""
-    levels = [[level(instrument, at) for at in side] for side in (bids, asks)]
-    return {"coin": instrument.name, "time": millis(now), "levels": levels}
-
-
-def asset_context(instrument: Instrument, mark: Mark, mid: str | None) -> Json:
-    """Return the data of `activeAssetCtx`; nobody's volume and open interest are counted here."""
-    tick = Decimal(instrument.tick_size)
-    mark_price, oracle_price = (rounded(Decimal(ticks) * tick) for ticks in (mark.mark, mark.index))
-    context = {
-        "dayNtlVlm": "0.0",
-        "prevDayPx": oracle_price,
-        "markPx": mark_price,
-        "midPx": mid,
-        "funding": decimal(f"{mark.rate:.{RATE_DIGITS}f}".rstrip("0").rstrip(".")),
-        "openInterest": "0.0",
-        "oraclePx": oracle_price,
-    }
-    return {"coin": instrument.name, "ctx": context}
-
-
-def public_trade(instrument: Instrument, trade: Trade, users: tuple[str, str]) -> Json:
-    """Return one element of `trades`; `users` are buyer and seller."""
-    return {
-        "coin": instrument.name,
-        "side": side_letter(trade.side),
-        "px": price(instrument, trade.price),
-        "sz": size(instrument, trade.size),
-        "time": millis(trade.recv_ts),
-        "hash": NO_HASH,
-        "tid": trade.trade_id,
-        "users": list(users),
-    }

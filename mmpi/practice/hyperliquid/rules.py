@@ -1,6 +1,6 @@
-"""What the practice venue asks and charges where the real one would not let a newcomer try everything.
+"""What the practice venue asks of an account and charges it.
 
-Invariant: every default is the venue's own figure, except `volume_gate`, without which no practice could arm the
+Invariant: every default is the venue's own figure, except `volume_gate`, without which nobody could practise with the
 dead-man switch. It must not know accounts, requests or time.
 """
 
@@ -11,16 +11,16 @@ import msgspec
 from mmpi.instrument import Money
 
 REQUESTS_FREE: Final = 10_000
-"""Requests of an address before any volume; then one per USDC traded (Hyperliquid "Rate limits")."""
+"""Requests of an address before any volume; then one per USDC traded (Hyperliquid "Rate limits and user limits")."""
 
 
 class Rules(msgspec.Struct, frozen=True):
-    """The venue's thresholds and fees. Fees are those of tier 0 (Hyperliquid "Fees", read 2026-11-28)."""
+    """The venue's thresholds, and its fees at tier 0 (Hyperliquid "Fees", read 2026-11-21)."""
 
     volume_gate: Money = 0
     """What an account must have traded before `scheduleCancel` is allowed; 0 = no gate (the venue: 1,000,000 USDC)."""
     requests_free: int = REQUESTS_FREE
-    """Requests an address has before it trades; 0 = the budget is counted and never enforced."""
+    """Requests that an address has before it trades; 0 = they are counted, and never refused for their number."""
     maker_fee_bps: float = 1.5
     taker_fee_bps: float = 4.5
     spot_maker_fee_bps: float = 4.0

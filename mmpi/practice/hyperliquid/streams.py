@@ -19,14 +19,19 @@ from mmpi.practice.hyperliquid.messages import (
     encode,
     parse,
 )
+from mmpi.practice.hyperliquid.spot import PAIRS
 
 GREETING: Final = b"Websocket connection established."
 MAX_SUBSCRIPTIONS: Final = 1000
 """Per IP at the venue (Hyperliquid "Rate limits and user limits"); here per connection."""
 BY_COIN: Final = frozenset({"l2Book", "trades", "bbo", "activeAssetCtx"})
-BY_USER: Final = frozenset({"orderUpdates", "userFills", "userEvents"})
+BY_USER: Final = frozenset(
+    {"orderUpdates", "userFills", "userEvents", "userFundings", "userNonFundingLedgerUpdates"}
+)
 CHANNELS: Final[Mapping[str, str]] = {"userEvents": "user"}
 """Where a subscription's messages do not arrive on the channel of its own name."""
+SPOT_CONTEXT: Final = "activeSpotAssetCtx"
+"""And where those of `activeAssetCtx` arrive if the coin is a pair (seen on the venue, in no document)."""
 
 Topic: TypeAlias = tuple[str, str]
 """The subscription's type, and its coin or user or ""."""
@@ -54,7 +59,7 @@ class Hub:
         """Send a message to everyone who subscribed to its topic."""
         listeners = self._listeners.get(topic)
         if listeners:
-            message = channel_message(topic[0], data)
+            message = _topic_message(topic, data)
             for listener in tuple(listeners):
                 listener.send(message)
 
@@ -120,7 +125,7 @@ class Client:
         self._hub.add(topic, self._listener)
         self._echo(request)
         if first is not None:
-            self._listener.send(channel_message(topic[0], first))
+            self._listener.send(_topic_message(topic, first))
 
     def _unsubscribe(self, request: SocketRequest) -> None:
         topic = _topic(request)
@@ -144,9 +149,15 @@ class Client:
         self._listener.send(channel_message("post", {"id": request.id, "response": response}))
 
 
-def channel_message(kind: str, data: object) -> bytes:
-    """Return a stream message of a subscription type, or of a channel that has no subscription."""
-    return encode({"channel": CHANNELS.get(kind, kind), "data": data})
+def channel_message(channel: str, data: object) -> bytes:
+    """Return a message on a channel."""
+    return encode({"channel": channel, "data": data})
+
+
+def _topic_message(topic: Topic, data: object) -> bytes:
+    kind, name = topic
+    spot = kind == "activeAssetCtx" and name in PAIRS
+    return channel_message(SPOT_CONTEXT if spot else CHANNELS.get(kind, kind), data)
 
 
 def _topic(request: SocketRequest) -> Topic:

@@ -1,32 +1,16 @@
-"""What the venue tells about an account: its orders, fills and margin as JSON.
+"""What the venue tells of one order, fill or funding payment, as JSON.
 
 Invariant: reading changes nothing. It must not know requests, sockets or other accounts.
 """
 
 from collections.abc import Mapping
-from decimal import Decimal
 from typing import Final
 
 from mmpi.actions import TimeInForce
-from mmpi.instrument import MONEY_SCALE, Instrument, Money, Nanos
-from mmpi.practice.hyperliquid.account import Account, Fill, Holding, Order
-from mmpi.practice.hyperliquid.messages import (
-    NO_HASH,
-    Json,
-    amount,
-    average_price,
-    millis,
-    price,
-    rounded,
-    side_letter,
-    size,
-)
-
-LEVERAGE: Final = 20
-"""The cross leverage of every practice position; the generated instruments allow at least this."""
-REQUESTS_FREE: Final = 10_000
-"""Requests of an address before any volume; then one per USDC traded (Hyperliquid "Rate limits")."""
-
+from mmpi.instrument import BUY
+from mmpi.practice.hyperliquid.account import Fill, FundingPaid, Order
+from mmpi.practice.hyperliquid.messages import NO_HASH, Json, amount, millis, price, rate, side_letter, size
+from mmpi.practice.hyperliquid.spot import PAIRS
 
 TIF: Final[Mapping[TimeInForce, str]] = {
     TimeInForce.POST_ONLY: "Alo",
@@ -68,11 +52,14 @@ def order_update(order: Order) -> Json:
     return {"order": basic_order(order), "status": order.status, "statusTimestamp": millis(order.status_timestamp)}
 
 
+def order_record(order: Order) -> Json:
+    """Return one element of the answer of `historicalOrders`."""
+    return order_update(order) | {"order": frontend_order(order)}
+
+
 def order_status(order: Order | None) -> Json:
     """Return the answer of `orderStatus`."""
-    if order is None:
-        return {"status": "unknownOid"}
-    return {"status": "order", "order": order_update(order) | {"order": frontend_order(order)}}
+    return {"status": "unknownOid"} if order is None else {"status": "order", "order": order_record(order)}
 
 
 def control_order(order: Order) -> Json:
@@ -91,14 +78,15 @@ def control_order(order: Order) -> Json:
 def user_fill(fill: Fill) -> Json:
     """Return one element of `userFills`."""
     order = fill.order
+    spot = order.instrument.name in PAIRS
     return {
         "coin": order.instrument.name,
         "px": price(order.instrument, fill.price),
         "sz": size(order.instrument, fill.size),
         "side": side_letter(order.side),
         "time": millis(fill.ts),
-        "startPosition": size(order.instrument, fill.start_position),
-        "dir": _direction(fill),
+        "startPosition": amount(fill.start_balance) if spot else size(order.instrument, fill.start_position),
+        "dir": ("Buy" if order.side == BUY else "Sell") if spot else _direction(fill),
         "closedPnl": amount(fill.closed_pnl),
         "hash": NO_HASH,
         "oid": order.oid,
@@ -106,7 +94,7 @@ def user_fill(fill: Fill) -> Json:
         "fee": amount(fill.fee),
         "tid": fill.tid,
         "cloid": order.cloid,
-        "feeToken": "USDC",
+        "feeToken": fill.fee_token,
         "twapId": None,
     }
 
@@ -121,47 +109,24 @@ def _direction(fill: Fill) -> str:
     return f"{'Open' if opening else 'Close'} {side}"
 
 
-def clearinghouse_state(account: Account, mids: Mapping[Instrument, Money], now: Nanos) -> Json:
-    """Return positions and margin; `mids` is the value of one lot of each instrument at its mid."""
-    held = [(instrument, holding) for instrument, holding in account.holdings.items() if holding.lots]
-    values = [holding.lots * mids[instrument] for instrument, holding in held]
-    notional = sum(map(abs, values))
-    equity, margin = account.cash + sum(values), notional // LEVERAGE
-    summary = {
-        "accountValue": amount(equity),
-        "totalMarginUsed": amount(margin),
-        "totalNtlPos": amount(notional),
-        "totalRawUsd": amount(account.cash),
-    }
+def user_funding(paid: FundingPaid) -> Json:
+    """Return one element of the stream `userFundings`."""
+    return funding_event(paid) | {"nSamples": None}
+
+
+def funding_event(paid: FundingPaid) -> Json:
+    """Return a funding payment as `userEvents` shows it."""
     return {
-        "assetPositions": [_asset_position(*pair, value) for pair, value in zip(held, values, strict=True)],
-        "crossMaintenanceMarginUsed": amount(margin // 2),
-        "crossMarginSummary": summary,
-        "marginSummary": summary,
-        "time": millis(now),
-        "withdrawable": amount(max(0, equity - margin)),
+        "time": millis(paid.ts),
+        "coin": paid.instrument.name,
+        "usdc": amount(paid.amount),
+        "szi": size(paid.instrument, paid.lots),
+        "fundingRate": rate(paid.rate),
     }
 
 
-def _asset_position(instrument: Instrument, holding: Holding, value: Money) -> Json:
-    unrealized, margin = value - holding.cost, abs(value) // LEVERAGE
-    position = {
-        "coin": instrument.name,
-        "cumFunding": {"allTime": "0.0", "sinceChange": "0.0", "sinceOpen": "0.0"},
-        "entryPx": average_price(instrument, holding.cost, holding.lots),
-        "leverage": {"type": "cross", "value": LEVERAGE},
-        "liquidationPx": None,
-        "marginUsed": amount(margin),
-        "maxLeverage": LEVERAGE,
-        "positionValue": amount(abs(value)),
-        "returnOnEquity": rounded(Decimal(unrealized) / margin if margin else Decimal(0)),
-        "szi": size(instrument, holding.lots),
-        "unrealizedPnl": amount(unrealized),
-    }
-    return {"position": position, "type": "oneWay"}
-
-
-def rate_limit(account: Account | None) -> Json:
-    """Return the answer of `userRateLimit`; practice counts requests and never refuses for their number."""
-    volume, used = (account.volume, account.requests) if account else (0, 0)
-    return {"cumVlm": amount(volume), "nRequestsUsed": used, "nRequestsCap": REQUESTS_FREE + volume // MONEY_SCALE}
+def funding_update(paid: FundingPaid) -> Json:
+    """Return one element of the answer of `userFunding`."""
+    told = user_funding(paid)
+    when = told.pop("time")
+    return {"time": when, "hash": NO_HASH, "delta": {"type": "funding"} | told}

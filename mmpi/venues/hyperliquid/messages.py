@@ -183,6 +183,12 @@ class AssetCtxMessage(msgspec.Struct, tag="activeAssetCtx", tag_field="channel",
     data: WireAssetCtx
 
 
+class SpotAssetCtxMessage(msgspec.Struct, tag="activeSpotAssetCtx", tag_field="channel", gc=False):
+    """Frame of the activeAssetCtx subscription of a spot pair, which has neither oracle price nor funding."""
+
+    data: WireAssetCtx
+
+
 class OrderUpdatesMessage(msgspec.Struct, tag="orderUpdates", tag_field="channel", gc=False):
     """Frame of the orderUpdates channel."""
 
@@ -231,6 +237,7 @@ Message: TypeAlias = (
     BookMessage
     | TradesMessage
     | AssetCtxMessage
+    | SpotAssetCtxMessage
     | OrderUpdatesMessage
     | UserFillsMessage
     | UserFundingsMessage
@@ -242,7 +249,7 @@ Message: TypeAlias = (
 )
 CHANNELS: Final = frozenset(
     {
-        "l2Book", "trades", "activeAssetCtx", "orderUpdates", "userFills", "userFundings", "user", "post", "error",
+        "l2Book", "trades", "activeAssetCtx", "activeSpotAssetCtx", "orderUpdates", "userFills", "userFundings", "user", "post", "error",
         "pong", "subscriptionResponse",
     }  # fmt: skip
 )

@@ -36,6 +36,7 @@ from mmpi.venues.hyperliquid.messages import (
     PostData,
     PostMessage,
     PostResponse,
+    SpotAssetCtxMessage,
     TradesMessage,
     UserEvents,
     UserEventsMessage,
@@ -200,7 +201,7 @@ class HyperliquidSession:
         match message:
             case TradesMessage():
                 return self._trades(message.data, recv_ts)
-            case AssetCtxMessage():
+            case AssetCtxMessage() | SpotAssetCtxMessage():
                 return self._context(message.data, recv_ts)
             case OrderUpdatesMessage():
                 return [event for update in message.data for event in self._updated(update, recv_ts)]

@@ -32,8 +32,8 @@ ORDER_REFUSALS: Final = (
 
 CANCEL_REFUSALS: Final = ("Order was never placed, already canceled, or filled",)
 
-MODIFY_REFUSALS: Final = ("Cannot modify canceled or filled order",)
-"""The order to be replaced has ended, and nothing took its place."""
+MODIFY_REFUSALS: Final = ("Cannot modify canceled or filled order", "Error placing new order during modify")
+"""Nothing took the place of the order to be replaced, which has ended before, or by the attempt."""
 
 ACCOUNT_FAULTS: Final = (
     "User or API Wallet",
@@ -59,8 +59,8 @@ wording we can think of names its expiry."""
 POST_ONLY_WORDS: Final = ("Post only order would have immediately matched", "badAloPxRejected")
 DELISTED: Final = "delistedCanceled"
 SCHEDULED: Final = "scheduledCancel"
-DEAD_MAN_PASSING: Final = ("must be at least", "too soon", "in the past")
-"""Refusals of a dead-man time that are about this time, not about the switch; the venue's wording is not documented."""
+DEAD_MAN_PASSING: Final = ("Scheduled cancel time too early",)
+"""Refusals of a dead-man time that are about this time, not about the switch."""
 
 _STATUSES: Final = {
     "open": ExecType.NEW,
