@@ -380,3 +380,11 @@ def test_lists_agree_with_the_exchange(tmp_path: Path) -> None:
     sizes = {str(live["oid"]): round(float(live["sz"]) * 100_000) for live in built.live_orders()}
     assert held == set(sizes.items())
     assert sorted(sizes.values()) == [500, 1000]
+
+
+def test_an_agents_signature_for_the_other_network_is_nobodys(tmp_path: Path) -> None:
+    """Also where every address exists: it would otherwise be an order in the name of a stranger, silently."""
+    built = venue(tmp_path, strict=False)
+    answer = built.act(signed(orders(order()), mainnet=True), NOW)
+    assert answer["status"] == "err" and answer["response"].endswith("does not exist.")
+    assert built.placed_log() == []

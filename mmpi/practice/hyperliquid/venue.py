@@ -110,7 +110,7 @@ class Venue:
         signer = self._signer(request)
         try:
             master = self.registry.account(signer)
-            if master is None:
+            if master is None or self._is_of_the_other_network(request, signer):
                 return refusal(words.UNKNOWN_USER.format(address=signer))
             address, reason = master, self._use_nonce(signer, request.nonce, millis(now))
             if not reason:
@@ -134,13 +134,25 @@ class Venue:
             return refusal(reason)
         return self._execute(action, account, now)
 
-    def _signer(self, request: SignedAction) -> str:
+    def _is_of_the_other_network(self, request: SignedAction, signer: str) -> bool:
+        """Return whether an unknown signer is a known agent who signed for the wrong network.
+
+        At the venue such a signature is somebody's who does not exist; here, where everybody may exist, the action
+        would otherwise succeed in the name of a stranger.
+        """
+        registry = self.registry
+        if registry.master(signer) is not None:
+            return False
+        return registry.master(self._signer(request, mainnet=not self._mainnet)) is not None
+
+    def _signer(self, request: SignedAction, mainnet: bool | None = None) -> str:
         parts = request.action.items()
         hashed = {key: value for key, value in parts if value is not False or key not in OMITTED_IF_FALSE}
         try:
             connection = connection_id(hashed, request.nonce, request.vault_address, request.expires_after)
             signature = request.signature
-            return recover(agent_digest(connection, mainnet=self._mainnet), signature.r, signature.s, signature.v)
+            wanted = self._mainnet if mainnet is None else mainnet
+            return recover(agent_digest(connection, mainnet=wanted), signature.r, signature.s, signature.v)
         except ValueError as error:
             raise UnprocessableError(str(error)) from None
 
