@@ -4,14 +4,16 @@ Each refusal in a row doubles the pause before that side is placed again, up to 
 orders that are taken undo it: the streak halves with each, three in a row end it.
 
 Invariant: bounded, and an order already resting is never touched for the pause's sake.
-It must not know prices or venues.
+It must not know strategies or venues.
 
 Source: source text 001, section 1.4: exponential pause with a cap, safety ticks that widen and decay.
 """
 
 from typing import Final
 
-from mmpi.instrument import MILLISECOND, SECOND, Nanos
+from mmpi.events import ExecReport, ExecType
+from mmpi.instrument import BUY, MILLISECOND, SECOND, SELL, Instrument, Nanos, Side
+from mmpi.ports import Quote, QuoteLevel
 from mmpi.structs import State
 
 PAUSE_FIRST: Final[Nanos] = 100 * MILLISECOND
@@ -67,3 +69,58 @@ class Caution:
     def restore(self, state: CautionState) -> None:
         """Take the state that `checkpoint` returned."""
         self.streak, self._wins, self.until = state.streak, state.wins, state.until
+
+
+class Cautions:
+    """Both sides of one instrument."""
+
+    def __init__(self) -> None:
+        self._sides = {BUY: Caution(), SELL: Caution()}
+        self.stand_off = False
+        """Whether `moved` would move anything."""
+
+    def heed(self, side: Side, report: ExecReport) -> None:
+        """Take a post-only refusal on a side, or the venue's word that an order rests there."""
+        if report.exec_type is ExecType.NEW:
+            self._sides[side].taken()
+        else:
+            self._sides[side].refused(report.recv_ts)
+        self._look()
+
+    def is_pausing(self, side: Side, now: Nanos) -> bool:
+        """Return True while nothing new is placed on a side."""
+        return now < self._sides[side].until
+
+    def moved(self, quote: Quote, grid: Instrument) -> Quote:
+        """Return the quote with each side moved out by as many increments of price as its refusals have taught."""
+        bids = _moved(quote.bids, -self._sides[BUY].steps, grid)
+        asks = _moved(quote.asks, self._sides[SELL].steps, grid)
+        return Quote(quote.fair, bids, asks, quote.reason)
+
+    def checkpoint(self) -> "tuple[CautionState, CautionState]":
+        """Return the state as plain values."""
+        return self._sides[BUY].checkpoint(), self._sides[SELL].checkpoint()
+
+    def restore(self, state: "tuple[CautionState, CautionState]") -> None:
+        """Take the state that `checkpoint` returned."""
+        self._sides[BUY].restore(state[0])
+        self._sides[SELL].restore(state[1])
+        self._look()
+
+    def _look(self) -> None:
+        self.stand_off = self._sides[BUY].steps > 0 or self._sides[SELL].steps > 0
+
+
+def _moved(rungs: "tuple[QuoteLevel, ...]", steps: int, grid: Instrument) -> "tuple[QuoteLevel, ...]":
+    """Return a side's rungs moved by increments of price (down if negative), still strictly monotone and above zero."""
+    if steps == 0:
+        return rungs
+    moved: list[QuoteLevel] = []
+    last = 0
+    for rung in rungs:
+        wished = rung.price + steps * grid.step_at(rung.price)
+        price = grid.round_bid(wished) if steps < 0 else grid.round_ask(wished)
+        if price > 0 and (not moved or (price < last if steps < 0 else price > last)):
+            moved.append(QuoteLevel(rung.level, price, rung.size))
+            last = price
+    return tuple(moved)

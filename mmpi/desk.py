@@ -7,15 +7,15 @@ It must not know other instruments or the account.
 from typing import Final
 
 from mmpi.book import BookOutcome, BookState, OrderBook
-from mmpi.caution import Caution, CautionState
+from mmpi.caution import Cautions, CautionState
 from mmpi.differ import Settled
-from mmpi.events import Bbo, BookDelta, BookSnapshot, ExecReport, ExecType, Funding, Mark, Trade
+from mmpi.events import Bbo, BookDelta, BookSnapshot, Funding, Mark, Trade
 from mmpi.governor import STEPS
 from mmpi.instrument import BUY, SECOND, SELL, Instrument, Lots, Nanos, Side, Ticks
 from mmpi.inventory import NORMAL
 from mmpi.orders import OrderStore, OrdStatus, StoreState
 from mmpi.others import NOBODY, NONE, Own, others
-from mmpi.ports import FAILED_LEGS, NO_READINGS, OWN_ORDERS, MarketView, Quote, QuoteLevel, Tolerance
+from mmpi.ports import FAILED_LEGS, NO_READINGS, OWN_ORDERS, MarketView, Quote, Tolerance
 from mmpi.position import Position
 from mmpi.quoting import QuoterSettings, make_quoter
 from mmpi.risk import Exposure, Refusal, RiskGate
@@ -95,7 +95,7 @@ class Desk:
         """Something other than the market changed: look again at `next_quote` without waiting for a book."""
         self.deferred = False
         self.settled = Settled()
-        self._seen: tuple[int, Ticks, Ticks, float, Lots] = (0, 0, 0, 0.0, 0)
+        self._seen: tuple[int, Ticks, Ticks, float, Lots, bool] = (0, 0, 0, 0.0, 0, False)
         """What a quoter of `prices_only` was last shown, and its answer."""
         self._quote = Quote(fair=0.0, bids=(), asks=())
         self._failed = 0
@@ -109,7 +109,7 @@ class Desk:
         self.funding_ids: dict[str, None] = {}
         self.fault = ""
         """Why the venue lets nobody trade here any more."""
-        self._cautions = {BUY: Caution(), SELL: Caution()}
+        self.cautions = Cautions()
         self._tolerances = [_widened(self.quoter.tolerance, step) for step in range(STEPS + 1)]
 
     def apply(self, event: BookSnapshot | BookDelta | Bbo) -> bool:
@@ -165,23 +165,6 @@ class Desk:
         self.retry_at = now + max(self.quoter.refresh, self.quoter.interval)
         return self._pairs and not self.orders.open_size(side)
 
-    def heed(self, side: Side, report: ExecReport) -> None:
-        """Take a post-only refusal on a side, or the venue's word that an order rests there."""
-        if report.exec_type is ExecType.NEW:
-            self._cautions[side].taken()
-        else:
-            self._cautions[side].refused(report.recv_ts)
-            # What was refused was at a price that the last ladder wanted: make the next one anew.
-            self.forget()
-
-    def is_pausing(self, side: Side, now: Nanos) -> bool:
-        """Return True while post-only refusals keep new orders off a side."""
-        return now < self._cautions[side].until
-
-    def forget(self) -> None:
-        """Ask the quoter again though the market did not move: what it was told beside the market has changed."""
-        self._seen = (0, 0, 0, 0.0, 0)
-
     def wanted(self, now: Nanos, gate: RiskGate, blocked: str) -> Quote:
         """Return the ladder wanted now; empty, with the reason, when `blocked` or without a valid price."""
         book, heard = self.book, self.market_ts
@@ -205,7 +188,7 @@ class Desk:
         else:
             # Around a mark there may be quotes before there was a mid: a position found counts all the same.
             position, sigma = self.position.lots + self.carry, self.signals.sigma()
-            seen = (mid2, book.best_bid, book.best_ask, sigma, position)
+            seen = (mid2, book.best_bid, book.best_ask, sigma, position, gate.unarmed)
             if seen == self._seen:
                 quote = self._quote
             else:
@@ -215,8 +198,8 @@ class Desk:
                     self._seen, self._quote = seen, quote
             if quote.reason == "size_below_lot":
                 gate.count(Refusal.SIZE_BELOW_LOT)
-            if self._cautions[BUY].streak or self._cautions[SELL].streak:
-                quote = self._standing_off(quote)
+            if self.cautions.stand_off:
+                quote = self.cautions.moved(quote, self.instrument)
             shaped = gate.shape(quote, self.instrument, position, mid2)
             self.reason = "" if shaped.bids or shaped.asks else (quote.reason or "position_limit")
             return shaped
@@ -286,7 +269,7 @@ class Desk:
             funding_ids=list(self.funding_ids),
             own=self._own,
             fault=self.fault,
-            cautions=(self._cautions[BUY].checkpoint(), self._cautions[SELL].checkpoint()),
+            cautions=self.cautions.checkpoint(),
         )
 
     def restore(self, state: DeskState) -> None:
@@ -302,14 +285,7 @@ class Desk:
         self.funding_ids = dict.fromkeys(state.funding_ids)
         self._own = state.own
         self.fault = state.fault
-        self._cautions[BUY].restore(state.cautions[0])
-        self._cautions[SELL].restore(state.cautions[1])
-
-    def _standing_off(self, quote: Quote) -> Quote:
-        """Return the quote with each side moved out by as many increments as its refusals have taught."""
-        bids = _moved(quote.bids, -self._cautions[BUY].steps, self.instrument)
-        asks = _moved(quote.asks, self._cautions[SELL].steps, self.instrument)
-        return Quote(quote.fair, bids, asks, quote.reason)
+        self.cautions.restore(state.cautions)
 
     def _view(self, now: Nanos, mid2: int, sigma: float, position: Lots, gate: RiskGate) -> MarketView:
         book, signals, instrument = self.book, self.signals, self.instrument
@@ -342,18 +318,3 @@ def _widened(tolerance: Tolerance, step: int) -> Tolerance:
         tolerance.size_fraction,
         tolerance.price_fraction * factor + (factor - 1) * THIN,
     )
-
-
-def _moved(rungs: "tuple[QuoteLevel, ...]", steps: int, grid: Instrument) -> "tuple[QuoteLevel, ...]":
-    """Return a side's rungs moved by increments of price (down if negative), still strictly monotone and above zero."""
-    if steps == 0:
-        return rungs
-    moved: list[QuoteLevel] = []
-    last = 0
-    for rung in rungs:
-        wished = rung.price + steps * grid.step_at(rung.price)
-        price = grid.round_bid(wished) if steps < 0 else grid.round_ask(wished)
-        if price > 0 and (not moved or (price < last if steps < 0 else price > last)):
-            moved.append(QuoteLevel(rung.level, price, rung.size))
-            last = price
-    return tuple(moved)

@@ -233,7 +233,7 @@ class Engine:
     def _learn(self, desk: Desk, side: Side, report: ExecReport) -> None:
         """Take what an answer tells beside the order's fate."""
         if report.exec_type is ExecType.NEW or report.reason.startswith(POST_ONLY):
-            desk.heed(side, report)
+            desk.cautions.heed(side, report)
         elif report.reason.startswith(RATE_LIMIT):
             self.upkeep.governor.limited(report.recv_ts)
         elif report.reason == DEAD_MAN:
@@ -364,8 +364,6 @@ class Engine:
         self.gate.open = not self.blocked
         if self.gate.unarmed != self.upkeep.unarmed(now):
             self.gate.set_unarmed(not self.gate.unarmed)
-            for desk in self.desks.values():
-                desk.forget()
 
     def _keep_up(self, now: Nanos) -> list[Approved]:
         """Return what is due at the venue beside quoting, and what every desk must do if the standing changed."""

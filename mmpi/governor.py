@@ -102,18 +102,19 @@ class Governor:
     def sent(self, places: int, cancels: int, now: Nanos) -> None:
         """Count an event's orders and amends, and its cancels: one action each."""
         self.quotes += places
-        self._spend(places + cancels)
         weight = (1 + places // BATCH if places else 0) + (1 + cancels // BATCH if cancels else 0)
-        self._charge(weight, now)
+        self.spend(places + cancels, weight, now)
 
-    def asked(self, weight: int, now: Nanos) -> None:
-        """Count a question of some weight, which costs no part of the budget."""
-        self._charge(weight, now)
-
-    def refreshed(self, now: Nanos) -> None:
-        """Count a request about the dead-man switch."""
-        self._spend(1)
-        self._charge(1, now)
+    def spend(self, requests: int, weight: int, now: Nanos) -> None:
+        """Count requests of the budget, and what they weigh; a question costs weight alone."""
+        self.requests += requests
+        self._since += requests
+        if self.cap:
+            self.used += requests
+        if self._full and weight:
+            self._refill(now)
+            # No more than a minute's worth is owed, or a long reconnection would mute us for longer than the venue.
+            self._weight = max(self._weight - weight * SECOND, -self._full)
 
     def traded_for(self, notional: Money) -> None:
         """Count a fill."""
@@ -124,30 +125,26 @@ class Governor:
 
     def wants_word(self, now: Nanos) -> bool:
         """Return True, once, when the venue is to be asked for its count."""
-        if self._asked and now - self._asked < ASK_EVERY and self._since < ASK_AFTER:
-            return False
-        if self._asked and now - self._asked < BACK_OFF:
+        if now < self.next_word():
             return False
         self._asked = now
         return True
 
     def next_word(self) -> Nanos:
-        """Return when the venue is next to be asked."""
-        return self._asked + ASK_EVERY if self._asked else 1
+        """Return when the venue is next to be asked: at once in the beginning, soon without an answer."""
+        if not self._asked:
+            return 1
+        soon = not self.cap or self._since >= ASK_AFTER
+        return self._asked + (BACK_OFF if soon else ASK_EVERY)
 
     def told(self, budget: Budget) -> None:
         """Take the venue's word."""
         self.used, self.cap, self._since = budget.used, budget.cap, 0
 
     def limited(self, now: Nanos) -> None:
-        """Take a refusal for the number of requests: place nothing for a while, and ask for the count anew."""
+        """Take a refusal for the number of requests: place nothing for a while, and soon ask for the count anew."""
         self._limited_until = now + BACK_OFF
-        self._asked = min(self._asked, now - BACK_OFF) if self._asked else 0
         self._since = max(self._since, ASK_AFTER)
-
-    def lost(self) -> None:
-        """The connection is gone: ask again after the next one."""
-        self._asked = 0
 
     def checkpoint(self) -> GovernorState:
         """Return the state as plain values."""
@@ -164,18 +161,6 @@ class Governor:
         self.traded = state.money
         self._weight, self._weight_ts = state.weight
         self._asked, self._limited_until = state.times
-
-    def _spend(self, requests: int) -> None:
-        self.requests += requests
-        self._since += requests
-        if self.cap:
-            self.used += requests
-
-    def _charge(self, weight: int, now: Nanos) -> None:
-        if self._full and weight:
-            self._refill(now)
-            # No more than a minute's worth is owed, or a long reconnection would mute us for longer than the venue.
-            self._weight = max(self._weight - weight * SECOND, -self._full)
 
     def _refill(self, now: Nanos) -> None:
         if self._weight_ts:

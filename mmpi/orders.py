@@ -212,15 +212,10 @@ class OrderStore:
         self.version += 1
         self.live[order.cl_ord_id] = self.doubtful[order.cl_ord_id] = order
 
-    def cancel_sent(self, order: Order, now: Nanos) -> None:
-        """Mark an order whose CancelOrder was just approved."""
+    def cancel_sent(self, order: Order, now: Nanos, *, replaced: bool = False) -> None:
+        """Mark an order whose CancelOrder was just approved, or its AmendOrder; a successor is an order of its own."""
         order.sent = now
-        self._move(order, OrderEvent.CANCEL_SENT)
-
-    def replace_sent(self, order: Order, now: Nanos) -> None:
-        """Mark an order whose AmendOrder was just approved; its successor is an order of its own (`sent`)."""
-        order.sent = now
-        self._move(order, OrderEvent.REPLACE_SENT)
+        self._move(order, OrderEvent.REPLACE_SENT if replaced else OrderEvent.CANCEL_SENT)
 
     def apply(self, report: ExecReport) -> bool:
         """Return True if the report is a fill to be booked (not seen before); move the order's state."""

@@ -43,7 +43,7 @@ class Placement:
             for order in desk.orders.timed_out(now)
         ]
         if actions:
-            self._governor.asked(LIGHT * len(actions), now)
+            self._governor.spend(0, LIGHT * len(actions), now)
         quote = desk.wanted(now, gate, blocked)
         tolerance = desk.tolerance(now, thinning)
         if tolerance is not EXACT and desk.settled.holds(quote, desk.orders.version):
@@ -83,7 +83,7 @@ class Placement:
         exposure = desk.exposure(sum([at_stake(other.exposure(0), other.instrument) for other in others]))
         leaving = bool(plan.cancels) or desk.orders.leaving()
         for side, target in plan.places:
-            if desk.is_pausing(side, now):
+            if desk.cautions.is_pausing(side, now):
                 plan.deferred += 1
                 continue
             replaced = self._replaced(plan, side)
@@ -93,7 +93,7 @@ class Placement:
                 exposure = exposure.with_order(side, target.size)
                 if replaced is not None:
                     plan.cancels.remove(replaced)
-                    desk.orders.replace_sent(replaced, now)
+                    desk.orders.cancel_sent(replaced, now, replaced=True)
             elif leaving:
                 # What is being cancelled still counts against the limits; its answer may make room.
                 plan.deferred += 1

@@ -55,10 +55,10 @@ class Upkeep:
         actions: list[Action] = []
         time = self.dead_man.step(now, wanted, idle, STRETCHED if self.governor.step else REFRESH)
         if time >= 0:
-            self.governor.refreshed(now)
+            self.governor.spend(1, 1, now)
             actions.append(ScheduleCancel(time))
         if self.governor.wants_word(now):
-            self.governor.asked(HEAVY, now)
+            self.governor.spend(0, HEAVY, now)
             actions.append(RequestBudget())
         self.wake = self.governor.next_word()
         if switch := self.dead_man.wake(wanted, idle):
@@ -68,7 +68,6 @@ class Upkeep:
     def lost(self) -> None:
         """The connection is gone."""
         self.dead_man.lost()
-        self.governor.lost()
 
     def checkpoint(self) -> UpkeepState:
         """Return the state as plain values."""

@@ -61,11 +61,28 @@ def test_the_least_difference_of_the_last_seconds_counts() -> None:
     assert watch.offset == 100 * MILLISECOND
     watch.heard(T0 + 6 * SECOND, T0 + 4 * SECOND)
     assert watch.offset == -2 * SECOND
-    now = T0
-    while now < T0 + 3 * WINDOW:
+    now = T0 + 6 * SECOND
+    while now < T0 + 4 * WINDOW:
         now += SECOND
-        watch.heard(now - 3 * SECOND, now)
-    assert watch.offset == 3 * SECOND
+        watch.heard(now + SECOND // 2, now)
+    assert watch.offset == -SECOND // 2
+
+
+def test_a_step_of_either_clock_is_seen_within_seconds() -> None:
+    """Stamps that are suddenly 90 s old: three seconds of them are no late book, and the clock is distrusted."""
+    watch = Clocks().watch()
+    watch.seed(0, T0)
+    for second in range(4):
+        watch.heard(T0 + (second - 90) * SECOND, T0 + second * SECOND)
+        assert watch.offset == 0
+    watch.heard(T0 + (3 - 90) * SECOND, T0 + 3 * SECOND + 1)
+    assert watch.offset == 90 * SECOND + 1
+    assert "ahead of the venue's" in watch.fault(T0)
+    # One book in time in between, and it was the feed.
+    watch.seed(0, T0)
+    for second in range(10):
+        watch.heard(T0 + (second if second % 2 else second - 90) * SECOND, T0 + second * SECOND)
+    assert watch.offset == 0
 
 
 def test_the_wall_clock_is_what_must_be_right() -> None:

@@ -170,7 +170,8 @@ def _nothing() -> dict[str, Any]:
         "tick_to_order_us": {"p50": 0.0, "p99": 0.0, "n": 0}, "rss_mb": 0.0, "deadman": "UNSUPPORTED",
         "refusals": {}, "invariant_violations": 0, "anomalies": {},
         "requests": {
-            "used": 0, "cap": 0, "sent": 0, "thinning": 1, "quote_to_trade": 0.0, "per_fill": 0.0, "dead_man_firings": 0,
+            "used": 0, "cap": 0, "sent": 0, "thinning": 1, "quote_to_trade": 0.0, "per_fill": 0.0,
+            "dead_man_firings": 0,
         },
     }  # fmt: skip
 

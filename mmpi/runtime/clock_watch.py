@@ -21,6 +21,9 @@ WINDOW: Final[Nanos] = 10 * SECOND
 DELAY: Final[Nanos] = SECOND
 """How old the freshest of these may be on arrival (recorded books: 0.44 s, wire and venue together)."""
 
+LATE: Final[Nanos] = 3 * SECOND
+"""Stamps that are all too old for this long are no hiccup: the offset is measured anew without waiting for WINDOW."""
+
 
 class ClockWatch:
     """Follows one venue's time."""
@@ -38,17 +41,27 @@ class ClockWatch:
         self._least: Nanos = 0
         self._before: Nanos = 0
         """The smallest differences of this window and of the one before it."""
+        self._late_since: Nanos = 0
+        """Since when every stamp has been older than it can be; 0 = it has not."""
         self._said: str | None = None
 
     def seed(self, offset: Nanos, now: Nanos) -> None:
         """Take a first measurement of the offset."""
-        self._known, self._since = True, now
+        self._known, self._since, self._late_since = True, now, 0
         self._least = self._before = self.offset = offset
 
     def heard(self, exch_ts: Nanos, recv_ts: Nanos) -> None:
         """Take the venue's stamp on something that arrived at `recv_ts` by the loop's clock."""
         difference = recv_ts - exch_ts
         if not self._known:
+            self.seed(difference, recv_ts)
+            return
+        if difference <= self.offset + DELAY:
+            self._late_since = 0
+        elif not self._late_since:
+            self._late_since = recv_ts
+        elif recv_ts - self._late_since > LATE:
+            # Nothing in time for so long: the venue's clock, or ours, has moved.
             self.seed(difference, recv_ts)
             return
         if recv_ts - self._since > WINDOW:
