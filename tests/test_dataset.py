@@ -8,12 +8,17 @@ from pathlib import Path
 import msgspec
 import pytest
 from market_files import bbo_row, full_book_row, trade_row, write_set
+from recording_builders import HOUR, START, bbo_frame, book_frame, trade_frame, write_files
 
 from mmpi.errors import ConfigError
 from mmpi.events import Bbo, BookSnapshot, Trade
-from mmpi.instrument import make_instrument
+from mmpi.instrument import MILLISECOND, SECOND, make_instrument
 from mmpi.research.dataset import Dataset, find_set, instrument_for, open_dataset
 from mmpi.research.grid import Tally
+from mmpi.research.recorded import RecordedTally
+from mmpi.runtime.recording import About, Gap, market_of, write_about
+from mmpi.runtime.rotation import Limits
+from mmpi.venues.hyperliquid.messages import instrument_from_meta
 
 XY = make_instrument("XY", "0.1", "0.01")
 PROJECT = Path(__file__).resolve().parents[1]
@@ -248,3 +253,60 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
     done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=True)
     early, late = map(int, done.stdout.split())
     assert (late - early) / 1024 < MEMORY_GROWTH_MB
+
+
+# Recordings ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def recording(tmp_path: Path) -> Path:
+    """Return a folder that a recorder wrote: BTC and a coin that no table has, in several files."""
+    folder, now = tmp_path / "captured", START
+    items: list[tuple[int, bytes | Gap]] = [(now, Gap("start"))]
+    for number in range(10):
+        now += SECOND
+        items += [(now, book_frame(now // MILLISECOND, 100 + number)), (now + 1, book_frame(number, coin="kNEW"))]
+        items += [(now + 2, bbo_frame(number)), (now + 3, trade_frame(now // MILLISECOND + 1))]
+    write_files(folder, items, Limits(file_bytes=1, file_age=HOUR), batch_lines=4)
+    rules = {name: market_of(instrument_from_meta(name, sz)) for name, sz in (("BTC", 5), ("kNEW", 0))}
+    write_about(folder, About("hyperliquid", "mainnet", "https://venue", "2026-11-28T12:00:00Z", "0.1.0", rules))
+    return folder
+
+
+def test_a_recording_is_one_set(recording: Path) -> None:
+    """A folder of several files plays as one, in order, with the rules that lie beside them."""
+    files = sorted(path for path in recording.iterdir() if path.suffix == ".gz")
+    assert len(files) > 3
+    dataset = open_dataset(recording, instrument_for(recording, "btc"))
+    told = list(dataset)
+    assert [type(event) for event in told] == [BookSnapshot, Trade] * 10
+    assert [event.recv_ts for event in told] == sorted(event.recv_ts for event in told)
+    assert dataset.done == dataset.total == sum(path.stat().st_size for path in files)
+    assert dataset.tally == RecordedTally(done=dataset.total, ignored=20)
+    assert (list(dataset), dataset.name, dataset.by_order) == (told, "captured", False)
+
+
+def test_a_coin_of_a_recording_that_no_table_has(recording: Path) -> None:
+    """Tick and lot are the venue's own, asked before the first message."""
+    instrument = instrument_for(recording, "kNEW")
+    assert instrument == instrument_from_meta("kNEW", 0)
+    assert len(list(open_dataset(recording, instrument))) == 10
+    with pytest.raises(ConfigError, match="give --instrument NAME; it is a recording of BTC, kNEW"):
+        instrument_for(recording)
+    with pytest.raises(ConfigError, match=r"--tick '1' --lot '': give both or neither"):
+        instrument_for(recording, "BTC", tick="1")
+
+
+def test_one_file_of_a_recording(recording: Path) -> None:
+    """Each file is a set too, by the same rules; a part that is left is read like any."""
+    path = sorted(recording.glob("*.gz"))[2]
+    part = path.rename(path.with_name(path.name + ".part"))
+    dataset = open_dataset(part, instrument_for(part, "BTC"))
+    assert kinds(dataset) == [(START + 3 * SECOND, BookSnapshot)]
+    assert dataset.name == path.name.partition(".")[0]
+
+
+def test_a_folder_by_a_relative_path(recording: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The folder that one stands in has its own name."""
+    monkeypatch.chdir(recording)
+    assert find_set(".").name == "captured"

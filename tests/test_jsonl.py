@@ -12,6 +12,7 @@ from mmpi.instrument import BUY, SELL
 from mmpi.research import jsonl
 from mmpi.research.grid import Tally
 from mmpi.research.instruments import lookup
+from mmpi.runtime.recording import Gap, gap_line
 from mmpi.venues.hyperliquid.session import HyperliquidSession
 
 BTC = lookup("hyperliquid_btc")
@@ -94,11 +95,29 @@ def test_other_channels_and_coins_are_counted(tmp_path: Path) -> None:
 
 
 def test_backlog_trades_are_counted(tmp_path: Path) -> None:
-    """A trade before any book, or stamped before the first one, had no book to trade against."""
+    """A trade before any book, or not later than the first one, which shows its effect, had none to trade against."""
     tally = Tally()
-    events = read(tmp_path / "x.jsonl", "\n".join([trade(6), book(5), trade(4), trade(5)]), tally)
-    assert [event.exch_ts for event in events] == [5_000_000, 5_000_000]
-    assert tally.backlog_trades == 2
+    events = read(tmp_path / "x.jsonl", "\n".join([trade(6), book(5), trade(4), trade(5), trade(6)]), tally)
+    assert [event.exch_ts for event in events] == [5_000_000, 6_000_000]
+    assert tally.backlog_trades == 3
+
+
+def test_a_gap_starts_the_backlog_anew(tmp_path: Path) -> None:
+    """Where a recorder marked a gap, trades count from the next book on: the new connection repeats older ones."""
+    tally, gap = Tally(), gap_line(9_000_000, Gap("closed", 6_000_000)).decode().rstrip()
+    lines = [f"5000000 {book(5)}", f"6000000 {trade(6)}", gap, f"9000001 {trade(6)}", f"9000002 {book(8)}"]
+    lines += [f"9000003 {trade(8)}", f"9000004 {trade(9)}"]
+    events = read(tmp_path / "x.jsonl", "\n".join(lines), tally)
+    assert [event.exch_ts for event in events] == [5_000_000, 6_000_000, 8_000_000, 9_000_000]
+    assert (tally.backlog_trades, tally.ignored) == (2, 0)
+
+
+def test_only_a_gap_in_something_is_one() -> None:
+    """The mark at a recording's start, and a second one before anything came, are no further gaps."""
+    reader = jsonl.LineReader(BTC, Tally())
+    for number, text in enumerate(["gap", "book", "gap", "gap", "book", "gap"]):
+        reader.events(gap_line(number, Gap("x")) if text == "gap" else f"{number} {book(number)}".encode())
+    assert reader.gaps == 2
 
 
 def test_numbers_off_the_grid_move_against_us(tmp_path: Path) -> None:

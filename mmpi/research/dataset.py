@@ -22,9 +22,10 @@ import msgspec
 from mmpi.errors import ConfigError
 from mmpi.events import MarketEvent
 from mmpi.instrument import Instrument
-from mmpi.research import jsonl, order_by_order
+from mmpi.research import jsonl, order_by_order, recorded
 from mmpi.research.grid import Tally
 from mmpi.research.instruments import HYPERLIQUID, is_listed, lookup
+from mmpi.research.recorded import RecordedTally
 from mmpi.sim.l3 import OrderUpdate, SimEvent
 from mmpi.sim.queue_models import ESTIMATES, FIFO
 
@@ -45,6 +46,8 @@ class SetFiles(msgspec.Struct, frozen=True):
     mark: Path | None = None
     lines: Path | None = None
     orders: Path | None = None
+    recorded: tuple[Path, ...] = ()
+    """Files of one recording folder, in the order of time; their rules lie beside them."""
 
 
 class Dataset:
@@ -57,11 +60,12 @@ class Dataset:
         total: int,
         streams: Callable[[Tally], list[Iterator[MarketEvent]]],
         orders: Path | None = None,
+        tally: type[Tally] = Tally,
     ) -> None:
         self.name = name
         self.instrument = instrument
         self.total = total
-        self.tally = Tally()
+        self.tally = tally()
         self._streams = streams
         self._orders = orders
 
@@ -77,7 +81,7 @@ class Dataset:
 
     def __iter__(self) -> Iterator[MarketEvent]:
         """Start from the beginning with a new tally; ConfigError names the file and row or line it cannot use."""
-        self.tally = Tally()
+        self.tally = type(self.tally)()
         streams = self._streams(self.tally)
         return streams[0] if len(streams) == 1 else merge(*streams, key=attrgetter("recv_ts"))
 
@@ -87,13 +91,15 @@ class Dataset:
             raise ConfigError(
                 f"sim.queue {FIFO!r}: {self.name} does not name each order; allowed with it: {', '.join(ESTIMATES)}"
             )
-        self.tally = Tally()
+        self.tally = type(self.tally)()
         return order_by_order.updates(self._orders, self.instrument, self.tally)
 
 
 def open_dataset(data: str | Path, instrument: Instrument, *, with_bbo: bool = False) -> Dataset:
     """Return the set that `find_set` finds; ConfigError if a file or a column that is needed is not there."""
     files = find_set(data)
+    if files.recorded:
+        return _open_recorded(files.recorded, files.name, instrument)
     if files.orders:
         return _open_orders(files.orders, files.name, instrument)
     if files.lines:
@@ -105,10 +111,13 @@ def instrument_for(data: str | Path, name: str = "", tick: str = "", lot: str = 
     """Return the instrument to read a set with: from tick and lot if given, else from the shipped table.
 
     `name` is what to call it: the set's own name or base currency ("" = its own name), and for raw lines the coin.
+    A recording says itself what its coins are, and by which rules; "" is its only one.
     """
     files = find_set(data)
     if bool(tick) != bool(lot):
         raise ConfigError(f"--tick {tick!r} --lot {lot!r}: give both or neither")
+    if files.recorded:
+        return recorded.instrument_in(files.recorded[0].parent, name, tick, lot)
     if files.lines and not name:
         raise ConfigError(f"{files.lines}: raw messages of possibly many coins; give --instrument NAME, such as BTC")
     key = f"{HYPERLIQUID}_{name}" if files.lines else files.name
@@ -123,8 +132,14 @@ def instrument_for(data: str | Path, name: str = "", tick: str = "", lot: str = 
 
 
 def find_set(data: str | Path) -> SetFiles:
-    """Return the files of a set given by prefix, any one of its files, or bare name; ConfigError if none exist."""
+    """Return the files of a set given by prefix, any one of its files, or bare name; ConfigError if none exist.
+
+    A folder that `mmpi record` wrote is one set, and so is each of its files.
+    """
     path = Path(data)
+    if files := recorded.find(path):
+        name = path.resolve().name if path.is_dir() else path.name.partition(".")[0]
+        return SetFiles(name, recorded=files)
     if path.name.endswith((*jsonl.SUFFIXES, *order_by_order.SUFFIXES)):
         if not path.is_file():
             raise ConfigError(f"{path}: no such file")
@@ -141,6 +156,18 @@ def find_set(data: str | Path) -> SetFiles:
         if found is not None:
             return found
     raise ConfigError(f"{data}: no data set; looked for {_wanted(places)}.{_near(*places)}")
+
+
+def _open_recorded(paths: tuple[Path, ...], name: str, instrument: Instrument) -> Dataset:
+    def streams(tally: Tally) -> list[Iterator[MarketEvent]]:
+        assert isinstance(tally, RecordedTally)
+        return [recorded.events(paths, instrument, tally)]
+
+    try:
+        total = sum(path.stat().st_size for path in paths if path.exists())
+    except OSError as error:
+        raise ConfigError(f"{paths[0].parent}: cannot be read: {error.strerror}") from None
+    return Dataset(name, instrument, total, streams, tally=RecordedTally)
 
 
 def _open_lines(path: Path, name: str, instrument: Instrument) -> Dataset:

@@ -5,7 +5,8 @@ It must not know sessions, accounts or how streams are merged. The wire's struct
 not read as the session reads them, to the nearest tick and lot: whatever of a recording is off the grid is counted.
 
 A line is `<receive time in ns> <message>`, or the message alone; without a receive time the message's own time stands
-in for it, held back from going backwards because the venue stamps books and trades separately.
+in for it, held back from going backwards because the venue stamps books and trades separately. Where a recorder marked
+a gap, trades count again from the next book on: every subscribe repeats older ones, and that book shows their effect.
 """
 
 import gzip
@@ -22,6 +23,7 @@ from mmpi.errors import ConfigError
 from mmpi.events import BookSnapshot, Level, Mark, Trade
 from mmpi.instrument import BUY, MILLISECOND, SELL, Instrument, Nanos, Side
 from mmpi.research.grid import LATEST, Tally, merge_levels, price_ticks, size_lots, usable
+from mmpi.runtime.recording import GAP
 from mmpi.venues.hyperliquid.messages import GREETING, WireAssetCtx, WireBook, WireLevel, WireTrade, side_of, venue_mark
 
 SUFFIXES: Final = (".jsonl", ".jsonl.gz", ".jsonl.zst")
@@ -43,9 +45,11 @@ _CONTEXT: Final = msgspec.json.Decoder(WireAssetCtx, strict=False)
 
 
 class LineReader:
-    """Turns lines into events; it keeps the last receive time and whether a book has come."""
+    """Turns lines into events; it keeps the last receive time and whether a book has come since the last gap."""
 
     def __init__(self, instrument: Instrument, tally: Tally) -> None:
+        self.gaps = 0
+        """Behind which there was something already."""
         self._instrument = instrument
         self._tally = tally
         self._recv_ts: Nanos = 0
@@ -62,9 +66,26 @@ class LineReader:
                 return self._trades(_TRADES.decode(message.data), stamp)
             if message.channel == "activeAssetCtx":
                 return self._mark(_CONTEXT.decode(message.data), stamp)
+            if message.channel == GAP:
+                self._receive(stamp, 0)
+                self.gap()
+                return []
         self._receive(stamp, 0)
         self._tally.ignored += 1
         return []
+
+    def gap(self) -> None:
+        """Take note that messages are missing before the next line."""
+        self.gaps += self._first_book >= 0
+        self._first_book = -1
+
+    def read(self, path: Path, number: int, line: bytes) -> list[BookSnapshot] | list[Trade] | list[Mark]:
+        """Return the line's events; ConfigError names the file and the line."""
+        try:
+            return self.events(line)
+        except (ValueError, RecursionError) as error:
+            shown = line[:SHOWN].decode(errors="replace").rstrip()
+            raise ConfigError(f"{path}:{number}: not a Hyperliquid message ({error}): {shown!r}") from None
 
     def _book(self, book: WireBook, stamp: Nanos | None) -> list[BookSnapshot]:
         exch_ts = book.time * MILLISECOND
@@ -98,7 +119,7 @@ class LineReader:
         if trade.coin != name:
             self._tally.ignored += 1
             return None
-        if self._first_book < 0 or exch_ts < self._first_book:
+        if self._first_book < 0 or exch_ts <= self._first_book:
             self._tally.backlog_trades += 1
             return None
         side = side_of(trade.side)
@@ -134,11 +155,7 @@ def lines(path: Path, instrument: Instrument, tally: Tally) -> Iterator[BookSnap
     """Yield the events of `instrument`; `tally.done` is bytes of the file. ConfigError names file and line."""
     reader = LineReader(instrument, tally)
     for number, line in numbered_lines(path, tally):
-        try:
-            yield from reader.events(line)
-        except (ValueError, RecursionError) as error:
-            shown = line[:SHOWN].decode(errors="replace").rstrip()
-            raise ConfigError(f"{path}:{number}: not a Hyperliquid message ({error}): {shown!r}") from None
+        yield from reader.read(path, number, line)
 
 
 def numbered_lines(path: Path, tally: Tally) -> Iterator[tuple[int, bytes]]:
