@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from bench import books, processes, speed
+from bench import books, oracle, processes, speed
 
 SETS = (
     "hyperliquid_btc_20250904",
@@ -36,7 +36,7 @@ def main() -> int:
     parser.add_argument("--json", action="store_true", help="one JSON object on one line of stdout")
     parser.add_argument("--out", type=Path, metavar="FILE", help="write the table into this file, too")
     args = parser.parse_args()
-    result = {**_speed(), "recorded_sets": _recorded_sets(), **_daemons()}
+    result = {**_speed(), "signing": _signing(), "recorded_sets": _recorded_sets(), **_daemons()}
     table = _table(result)
     print(json.dumps(result) if args.json else table)
     if args.out is not None:
@@ -74,6 +74,14 @@ def _speed() -> dict[str, Any]:
             "write_each": round(speed.journal_us(events, buffered=False), 2),
         },
     }
+
+
+def _signing() -> dict[str, Any]:
+    """Return what `bench.signing` says, or why it cannot be asked."""
+    if reason := oracle.absence():
+        return {"skipped": reason}
+    _say("signing beside the vendor's SDK ...")
+    return oracle.ask("bench.signing")
 
 
 def _recorded_sets() -> dict[str, dict[str, float]]:
@@ -134,6 +142,8 @@ def _table(result: dict[str, Any]) -> str:
         "",
         f"journal         {blocks:.1f} us a book in blocks, {each:.1f} us by a write() each",
         "",
+        *_signing_lines(result["signing"]),
+        "",
     ]
     lines += [
         f"{name:<33} {row['events']:>7} events, {row['events_per_s']:>6}/s, {row['fills']} fills, {row['rss_mb']} MB"
@@ -149,6 +159,19 @@ def _table(result: dict[str, Any]) -> str:
         f"tick to order   p50 {ticks['p50']:.0f} us, p99 {ticks['p99']:.0f} us of {ticks['n']} (practice, signed)",
     ]
     return "\n".join(lines)
+
+
+def _signing_lines(signing: dict[str, Any]) -> list[str]:
+    if "skipped" in signing:
+        return [f"signing         not measured: {signing['skipped']}"]
+    native = signing["native"]
+    titles = {"sign_one": "sign one order", "sign_ten": "sign ten at once", "bytes_to_request": "bytes to request"}
+    lines = [f"signing beside the vendor's SDK with {signing['sdk_backend']}; us, p50"]
+    for name, title in titles.items():
+        row = signing[name]
+        figures = f"{row['ours_us']['p50']:7.1f}, the SDK {row['sdk_us']['p50']:7.1f}; times faster {row['ratio']:.1f}"
+        lines.append(f"{title:<17}{figures} ({native['sdk_backend']}: {native[name]['ratio']:.0f})")
+    return lines
 
 
 def _say(text: str) -> None:

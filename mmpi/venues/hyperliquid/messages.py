@@ -249,8 +249,8 @@ Message: TypeAlias = (
 )
 CHANNELS: Final = frozenset(
     {
-        "l2Book", "trades", "activeAssetCtx", "activeSpotAssetCtx", "orderUpdates", "userFills", "userFundings", "user", "post", "error",
-        "pong", "subscriptionResponse",
+        "l2Book", "trades", "activeAssetCtx", "activeSpotAssetCtx", "orderUpdates", "userFills", "userFundings", "user",
+        "post", "error", "pong", "subscriptionResponse",
     }  # fmt: skip
 )
 GREETING: Final = "Websocket connection established."

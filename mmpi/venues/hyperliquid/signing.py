@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from typing import Final
 
 import msgspec
+import sha3
 from coincurve import PrivateKey
-from Crypto.Hash import keccak
 
 from mmpi.errors import ConfigError
 
@@ -26,7 +26,8 @@ _encode: Final = msgspec.msgpack.Encoder().encode
 
 def keccak256(data: bytes) -> bytes:
     """Return the 32-byte Keccak-256 digest (Ethereum's padding, not SHA-3's)."""
-    return keccak.new(digest_bits=256, data=data).digest()
+    digest: bytes = sha3.keccak_256(data).digest()
+    return digest
 
 
 _AGENT_TYPE: Final = keccak256(b"Agent(string source,bytes32 connectionId)")
