@@ -27,6 +27,7 @@ COMMANDS: Final = {
     "calibrate": ("calibrate", "fit to recorded data what quoters and simulators need to know of a market"),
     "replay": ("journals", "recompute a journal's actions and compare"),
     "journal": ("journals", "verify or print a journal"),
+    "record": ("record", "capture a venue's public market data into files that backtest reads; needs no key"),
     "practice": ("practice", "a server that speaks a venue's protocol, and keys for it; no money, no internet"),
 }
 
@@ -126,6 +127,8 @@ def _kill(command: argparse.ArgumentParser) -> None:
 
 def _check(command: argparse.ArgumentParser) -> None:
     command.add_argument("--resolve", action="store_true", help="write RUNTIME_DIR/config.json for the daemons")
+    text = "ask the venue, too: keys, agents, clock, market rules, order sizes, request budget; nothing is signed"
+    command.add_argument("--online", action="store_true", help=text)
 
 
 def _backtest(command: argparse.ArgumentParser) -> None:
@@ -216,18 +219,62 @@ def _journal(command: argparse.ArgumentParser) -> None:
         part.add_argument("--json", action="store_true", default=argparse.SUPPRESS)
 
 
+def whole(text: str) -> int:
+    """Return a whole number from 0 on, for argparse."""
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number from 0 on")
+    return value
+
+
 def _practice(command: argparse.ArgumentParser) -> None:
     parts = command.add_subparsers(dest="what", required=True, metavar="WHAT")
-    server = parts.add_parser("hyperliquid", help="the server: REST /info and /exchange, WebSocket /ws")
-    server.add_argument("--port", type=int, default=8765, help="on 127.0.0.1; 0 = a free one (default 8765)")
-    server.add_argument("--latency-ms", type=delay, default=0.0, help="of a round trip (default 0)")
-    server.add_argument("--seed", type=int, default=7, help="of the generated market")
-    server.add_argument("--secrets", type=Path, metavar="DIR", help="serve only the account of this folder of keys")
-    server.add_argument("--mainnet", action="store_true", help="expect mainnet signatures")
+    _practice_server(parts.add_parser("hyperliquid", help="the server: REST /info and /exchange, WebSocket /ws"))
     keys = parts.add_parser("keys", help="make a practice account with keys for quoter and guardian")
     keys.add_argument("--out", type=Path, required=True, metavar="DIR")
     keys.add_argument("--force", action="store_true", help="replace keys that are there")
+    keys.add_argument("--vault", action="store_true", help="and a vault that the account leads")
     keys.add_argument("--json", action="store_true", help="one JSON object on one line of stdout")
+
+
+def _practice_server(server: argparse.ArgumentParser) -> None:
+    server.add_argument("--port", type=int, default=8765, help="on 127.0.0.1; 0 = a free one (default 8765)")
+    server.add_argument("--latency-ms", type=delay, default=0.0, help="of a round trip (default 0)")
+    market = "a recorded set, one of its files, raw .jsonl or a recording's folder, played now, over and over"
+    server.add_argument("--data", metavar="SET", help=f"{market}; default: generated market")
+    server.add_argument("--instrument", default="", metavar="NAME", help="the only coin of --data to play")
+    server.add_argument("--seed", type=int, help="of the generated market (default 7)")
+    text = "something that goes wrong, such as disconnect:every=30 (docs/practice.md); may be given many times"
+    server.add_argument("--fault", action="append", default=[], metavar="NAME[:key=value,...]", help=text)
+    server.add_argument("--fault-seed", type=whole, default=0, help="of the faults' dice (default 0)")
+    server.add_argument("--tls", action="store_true", help="https and wss, by a certificate authority of its own")
+    text = "where authority and certificate are kept; with --tls only"
+    server.add_argument("--tls-dir", type=Path, metavar="DIR", help=text)
+    server.add_argument("--mainnet", action="store_true", help="expect mainnet signatures")
+    server.add_argument("--strict", action="store_true", help="only accounts of `mmpi practice keys` exist")
+    server.add_argument("--secrets", type=Path, metavar="DIR", help="serve only the account of this folder of keys")
+    text = "traded volume in USD before scheduleCancel is allowed; the venue: 1000000 (default 0 = no gate)"
+    server.add_argument("--volume-gate", type=whole, default=0, metavar="USD", help=text)
+    text = "requests of an address before it trades (default 10000; 0 = no limit)"
+    server.add_argument("--budget", type=whole, default=10_000, metavar="N", help=text)
+    text = "what one IP address may ask for in a minute (default 1200; 0 = no limit)"
+    server.add_argument("--weight", type=whole, default=1200, metavar="N", help=text)
+    server.add_argument("--seconds", type=positive, default=0.0, help="end by itself after this long")
+    server.add_argument("--json", action="store_true", help="at the end, one JSON object on one line of stdout")
+
+
+def _record(command: argparse.ArgumentParser) -> None:
+    command.add_argument("venue", choices=("hyperliquid",), help="whose streams")
+    command.add_argument("--coins", required=True, metavar="BTC,ETH", help="by the venue's names, with commas between")
+    command.add_argument("--out", type=Path, required=True, metavar="DIR", help="the folder; it may hold earlier ones")
+    command.add_argument("--url", default="", help="http(s)://host[:port] (default: that of the network)")
+    command.add_argument("--network", default="", choices=("mainnet", "testnet"), help="default: mainnet")
+    command.add_argument("--ca-file", default="", metavar="PEM", help="authorities to trust (default: the system's)")
+    command.add_argument("--seconds", type=positive, default=0.0, help="end by itself after this long")
+    command.add_argument("--rotate-mb", type=positive, default=64.0, help="compressed size of a file (default 64)")
+    command.add_argument("--rotate-minutes", type=positive, default=60.0, help="age of a file (default 60)")
+    command.add_argument("--max-gb", type=positive, default=0.0, help="end when the folder holds so much")
+    command.add_argument("--prune", action="store_true", help="with --max-gb: delete the oldest files and go on")
 
 
 _OPTIONS: Final[dict[str, Callable[[argparse.ArgumentParser], None]]] = {
@@ -240,6 +287,7 @@ _OPTIONS: Final[dict[str, Callable[[argparse.ArgumentParser], None]]] = {
     "calibrate": _calibrate,
     "replay": _replay,
     "journal": _journal,
+    "record": _record,
     "practice": _practice,
 }
 

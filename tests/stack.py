@@ -9,6 +9,7 @@ import queue
 import re
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -39,6 +40,7 @@ RESTLESS = {
     "MMPI_INSTRUMENTS__ETH__LAYERED__TOLERANCE_PERCENT": "0",
     "MMPI_RISK__ORDERS_PER_S": "100",
     "MMPI_RISK__ORDER_BURST": "200",
+    "MMPI_VENUE__WEIGHT_PER_MINUTE": "0",
 }
 """A quoter that always has orders in flight."""
 
@@ -157,10 +159,12 @@ def _received(peer: socket.socket) -> bytes:
 
 
 class HttpLine:
-    """One kept-alive HTTP connection to the practice server."""
+    """One kept-alive HTTP connection to the practice server; over TLS with a context."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, tls: ssl.SSLContext | None = None) -> None:
         self._socket = socket.create_connection(("127.0.0.1", port), timeout=5)
+        if tls is not None:
+            self._socket = tls.wrap_socket(self._socket, server_hostname="127.0.0.1")
         self._file = self._socket.makefile("rb")
 
     def get(self, path: str) -> Any:
@@ -281,12 +285,16 @@ class Stack:
         self.start_quoter()
         self.wait_quoting()
 
-    def start_server(self) -> None:
-        """Start the practice server, on the port it had before if it had one."""
+    def start_server(self, *words: str) -> None:
+        """Start the practice server, on the port it had before if it had one, with more words if wanted.
+
+        It enforces no limits of requests: these are stacks that ask far more than a venue would let them.
+        """
         more = ("--latency-ms", str(self.latency_ms), "--secrets", str(self.secrets), "--port", str(self.port))
-        self.server = self._start("server", (*MMPI, "practice", "hyperliquid", *more))
+        free = ("--weight", "0", "--budget", "0")
+        self.server = self._start("server", (*MMPI, "practice", "hyperliquid", *more, *free, *words))
         self.wait(lambda: "listening on" in self.server.said(), 10, "the server to listen")
-        found = re.search(r"listening on http://127\.0\.0\.1:(\d+)", self.server.said())
+        found = re.search(r"listening on https?://127\.0\.0\.1:(\d+)", self.server.said())
         assert found is not None
         self.port = int(found[1])
 
@@ -357,9 +365,13 @@ class Stack:
         """Return the quoter's board."""
         return StatusBoard.open(self.runtime / "status")
 
+    def line(self) -> HttpLine:
+        """Return a connection to the server; who asks for it closes it."""
+        return HttpLine(self.port)
+
     def orders(self) -> list[dict[str, Any]]:
         """Return the server's live orders."""
-        line = HttpLine(self.port)
+        line = self.line()
         try:
             orders: list[dict[str, Any]] = line.get("/control/orders")
             return orders
@@ -368,7 +380,7 @@ class Stack:
 
     def venue_positions(self) -> dict[str, str]:
         """Return the account's positions by the server's clearinghouseState."""
-        line = HttpLine(self.port)
+        line = self.line()
         try:
             state = line.post("/info", {"type": "clearinghouseState", "user": self.account})
         finally:

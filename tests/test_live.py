@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from stack import KILL, MMPI, HttpLine, Process, Stack, rss_mb
+from stack import CONFIG, KILL, MMPI, HttpLine, Process, Stack, rss_mb
 
 from mmpi.actions import AmendOrder, NewOrder
 from mmpi.journal.reader import read
@@ -100,7 +100,7 @@ def test_quoter_and_guardian_killed_leave_nothing_after_the_dead_man_time(box: L
     box.wait(lambda: not box.orders(), AHEAD_S + 2, "the dead-man switch")
     assert (time.monotonic_ns() - killed) / 1e9 <= AHEAD_S + 1
     [account] = box.control("/control/state").values()
-    assert account["deadMan"] is None or account["firesToday"] == 1
+    assert account["fires_today"] == 1
     box.start_guardian()
     box.arm() if box.status()["latch"] == "latched" else None
     box.start_quoter()
@@ -151,7 +151,7 @@ def test_sigterm_places_nothing_more_and_leaves_nothing(box: LiveBox) -> None:
     late = [each for each in box.control("/control/placed") if each["time"] > sent + box.latency_ms]
     assert late == []
     [account] = box.control("/control/state").values()
-    assert account["deadMan"] is None, "a switch that is left set would fire for nothing"
+    assert account["dead_man_ms"] is None, "a switch that is left set would fire for nothing"
 
 
 def test_sigterm_without_a_venue_says_what_is_left(box: LiveBox) -> None:
@@ -236,7 +236,9 @@ def test_mistakes_end_with_one_clear_message(box: LiveBox) -> None:
     quoter_key.chmod(0o644)
     refused(box, 2, "quoter.key: mode 0644 lets others read", "0600")
     quoter_key.chmod(0o600)
-    refused(box, 2, "instruments.DOGE", "no such market", MMPI_INSTRUMENTS__DOGE__QUOTER="layered")
+    other = box.folder / "doge.toml"
+    other.write_text(CONFIG.read_text() + '\n[instruments.DOGE]\nquoter = "layered"\n')
+    refused(box, 2, "instruments.DOGE", "no such market", MMPI_CONFIG=str(other))
     refused(box, 2, "venue.network (mainnet)", "does not exist", MMPI_VENUE__NETWORK="mainnet")
 
 

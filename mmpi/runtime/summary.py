@@ -45,7 +45,7 @@ def summarise(
         tick_to_order_us=latency,
         rss_mb=rss_mb(),
         deadman=engine.upkeep.dead_man.text(now),
-        requests=_requests(engine),
+        requests=_requests(engine, now),
         latch=latch,
         refusals=dict(engine.gate.refusals),
         invariant_violations=engine.violations,
@@ -58,7 +58,7 @@ def summarise(
     )
 
 
-def _requests(engine: Engine) -> RequestStatus:
+def _requests(engine: Engine, now: Nanos) -> RequestStatus:
     governor = engine.upkeep.governor
     fills = engine.fills
     return RequestStatus(
@@ -68,7 +68,7 @@ def _requests(engine: Engine) -> RequestStatus:
         thinning=1 << governor.step,
         quote_to_trade=round(governor.quotes / fills, 3) if fills else float(governor.quotes),
         per_fill=round(governor.requests / fills, 3) if fills else float(governor.requests),
-        dead_man_firings=engine.upkeep.dead_man.firings,
+        dead_man_firings=engine.upkeep.dead_man.firings_on(now),
     )
 
 

@@ -96,7 +96,7 @@ class VenueFacts:
             tokens = {token.index: token.name for token in self.spot.tokens}
             shown = {pair.name: "/".join(tokens.get(each, "?") for each in pair.tokens) for pair in self.spot.universe}
             if called := [own for own, text in shown.items() if text == name]:
-                return f"it calls the spot market of that name {' or '.join(called)}"
+                return f"it calls that spot market {' or '.join(called)}"
             known += shown
         upper = {each.upper(): each for each in known}
         near = get_close_matches(name.upper(), upper, SHOWN, ALIKE)

@@ -11,13 +11,15 @@ on the testnet (public notes, read 2026-11-28).
 from typing import Final
 
 from mmpi.instrument import MONEY_SCALE, SECOND, Money, Nanos, money_text
-from mmpi.practice.hyperliquid.rules import REQUESTS_FREE, Rules
+from mmpi.practice.hyperliquid.rules import Rules
 from mmpi.practice.hyperliquid.words import TOO_MANY_REQUESTS
 
 SLOT: Final[Nanos] = 10 * SECOND
 """Between two requests of an address that has none left."""
 EXTRA_CANCELS: Final = 100_000
 STALE_COST: Final = 5
+UNLIMITED: Final = 10**9
+"""Shown as the cap of an address that is never refused, so that nobody saves requests for nothing."""
 CENT: Final[Money] = MONEY_SCALE // 100
 
 
@@ -30,8 +32,8 @@ class Budget:
         self._last: Nanos = 0
 
     def cap(self, volume: Money) -> int:
-        """Return how many requests an address of that volume may send in all."""
-        return (self._rules.requests_free or REQUESTS_FREE) + volume // MONEY_SCALE
+        """Return how many requests an address of that volume may send in all; where none is refused, very many."""
+        return (self._rules.requests_free or UNLIMITED) + volume // MONEY_SCALE
 
     def spend(self, count: int, volume: Money, now: Nanos, *, cancels: bool) -> str:
         """Return why `count` requests are too many, or "" having counted them.
