@@ -130,6 +130,12 @@ class Practice:
         self.server, self.venue, self.port = server, built, port
         self.url = f"ws://127.0.0.1:{port}/ws"
 
+    def delay(self, one_way_s: float) -> None:
+        """Make every message take this long from now on, on open connections too."""
+        self.server._one_way_s = one_way_s
+        for connection in self.server._connections:
+            connection._one_way_s = connection._line._delay_s = one_way_s
+
 
 @asynccontextmanager
 async def practice(path: Path, latency_ms: float = 0.0, *, strict: bool = True) -> AsyncIterator[Practice]:

@@ -160,12 +160,12 @@ async def test_a_venue_that_does_not_confirm(tmp_path: Path, monkeypatch: pytest
         settings = settings_of(tmp_path, venue.url)
         async with guarded(settings), quoting(settings) as (quoter, task):
             await until(lambda: quoter.engine.live_orders() == 6 or venue.venue.on_market(book()))
-            venue.server._one_way_s = 0.2
+            venue.delay(0.2)
             os.kill(os.getpid(), signal.SIGTERM)
             outcome = await task
-    assert outcome.failure == (
-        "the venue did not confirm within 0.1 s that no order of ours is live; we know of 6"
-    )  # fmt: skip
+    words = "the venue did not confirm within 0.1 s that no order of ours is live; we know of 6: BTC "
+    assert outcome.failure.startswith(words)
+    assert outcome.failure.count(", pending_cancel)") == 6
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,15 @@ from mmpi.instrument import MONEY_SCALE
 from mmpi.quoting import QUOTERS
 from mmpi.quoting.layered import LayeredConfig
 from mmpi.risk import RiskConfig
-from mmpi.sections import ClockSettings, Box, GuardianSettings, JournalSettings, PathSettings, VenueSettings, load_resolved
+from mmpi.sections import (
+    Box,
+    ClockSettings,
+    GuardianSettings,
+    JournalSettings,
+    PathSettings,
+    VenueSettings,
+    load_resolved,
+)
 from mmpi.settings import Settings
 from mmpi.sim.exchange import SimConfig
 from mmpi.sim.market import MarketConfig

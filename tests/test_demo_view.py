@@ -12,7 +12,7 @@ from rich.console import Console
 
 from mmpi.commands.demo_view import picture
 from mmpi.commands.demo_words import Frame, account, lamp, line, shown, told
-from mmpi.status import InstrumentStatus, Latency, OrderCounts, OwnOrder, PnlStatus, Summary
+from mmpi.status import InstrumentStatus, Latency, OrderCounts, OwnOrder, PnlStatus, RequestStatus, Summary
 
 NOTHING = PnlStatus("0", "0", "0", "0", "0")
 RUNNING: dict[str, Any] = {
@@ -61,6 +61,7 @@ def summary(**changes: Any) -> Summary:
         refusals={"stale": 3},
         invariant_violations=0,
         anomalies={},
+        requests=RequestStatus(0, 0, 0, 1, 0.0, 0.0, 0),
     )
     return msgspec.structs.replace(status, **changes)
 

@@ -156,7 +156,7 @@ async def test_a_half_open_connection(tmp_path: Path, monkeypatch: pytest.Monkey
         await until(lambda: rig.engine.standing.reconciled)
         await asyncio.sleep(0.15)
         assert feed.link.connects == 1
-        venue.server._one_way_s = 0.25
+        venue.delay(0.25)
         await until(lambda: "Disconnected" in rig.sink.kinds())
     lost = next(event for event in rig.sink.events if isinstance(event, Disconnected))
     assert lost.reason == "no answer to pings"

@@ -195,7 +195,7 @@ def test_the_modes_know_whether_the_book_shows_us() -> None:
     settings = load_config(None, {}).settings
     grids = {each.name: A for each in settings.instruments}
     for truth in (False, True):
-        params = engine_params(settings, grids, PREFIX, book_has_own=truth)
+        params = engine_params(settings, grids, PREFIX, at_venue=truth)
         assert {desk.book_has_own for desk in params.desks} == {truth}
     assert not any(desk.book_has_own for desk in engine_params(settings, grids, PREFIX).desks)
 

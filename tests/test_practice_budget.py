@@ -23,7 +23,7 @@ from practice_builders import (
 )
 
 from mmpi.instrument import MONEY_SCALE, SECOND
-from mmpi.practice.hyperliquid.budget import UNLIMITED, SLOT, Budget
+from mmpi.practice.hyperliquid.budget import SLOT, UNLIMITED, Budget
 from mmpi.practice.hyperliquid.rules import Rules
 
 TEN_FREE = Rules(requests_free=10)

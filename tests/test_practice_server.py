@@ -1,23 +1,15 @@
-"""mmpi.practice.hyperliquid.server on real loopback sockets: delay, order, slow clients, and the command itself."""
+"""mmpi.practice.hyperliquid.server on real loopback sockets: delay, order, slow clients."""
 
 import asyncio
-import json
-import signal
-import subprocess
-import sys
+import ssl
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
-from aiohttp import ClientSession, ClientWebSocketResponse
 from practice_builders import (
     CLOID,
     GUARDIAN,
     MASTER,
-    STRANGER,
     book,
     cancel,
     cancel_by_cloid,
@@ -26,89 +18,14 @@ from practice_builders import (
     signed,
     status,
     trade,
-    venue,
 )
+from practice_running import NONCES, running
+from websockets.asyncio.client import connect
 
 from mmpi.errors import ConfigError
-from mmpi.practice.hyperliquid import server as server_module
-from mmpi.practice.hyperliquid.server import PracticeServer, run_practice
-from mmpi.practice.hyperliquid.signatures import address_of
+from mmpi.practice.hyperliquid.line import MAX_QUEUED
+from mmpi.practice.hyperliquid.server import PracticeServer
 from mmpi.practice.hyperliquid.streams import Hub
-from mmpi.practice.hyperliquid.venue import Venue
-from mmpi.practice.keys import make_keys
-
-ROOT = Path(__file__).resolve().parents[1]
-COMMAND = """
-import sys
-from pathlib import Path
-from mmpi.errors import MmpiError
-from mmpi.practice.hyperliquid.server import run_practice
-try:
-    run_practice(int(sys.argv[1]), 1.0, 7, None, False, registry=Path(sys.argv[2]))
-except MmpiError as error:
-    sys.exit(f"{type(error).__name__}: {error}")
-"""
-
-
-class Running:
-    """A server on a free port, and a client session for it."""
-
-    def __init__(self, server: PracticeServer, built: Venue, port: int, session: ClientSession) -> None:
-        self.server, self.venue, self.session = server, built, session
-        self.url = f"http://127.0.0.1:{port}"
-        self.sockets: list[ClientWebSocketResponse] = []
-
-    async def post(self, path: str, body: object) -> Any:
-        """Return the JSON answer to a POST."""
-        async with self.session.post(self.url + path, json=body) as response:
-            return await response.json()
-
-    async def act(self, action: dict[str, Any], **how: Any) -> Any:
-        """Return the answer to an action signed now."""
-        return await self.post("/exchange", signed(action, nonce=next(NONCES), **how))
-
-    async def live(self) -> list[dict[str, Any]]:
-        """Return what /control/orders lists."""
-        async with self.session.get(self.url + "/control/orders") as response:
-            listed: list[dict[str, Any]] = await response.json()
-            return listed
-
-    async def socket(self, *subscriptions: dict[str, str]) -> ClientWebSocketResponse:
-        """Return a connection that was greeted, with its subscriptions asked for."""
-        socket = await self.session.ws_connect(self.url + "/ws")
-        self.sockets.append(socket)
-        assert await socket.receive_str(timeout=5) == "Websocket connection established."
-        for subscription in subscriptions:
-            await socket.send_json({"method": "subscribe", "subscription": subscription})
-            assert (await socket.receive_json(timeout=5))["channel"] == "subscriptionResponse"
-        return socket
-
-
-def _nonces() -> Any:
-    nonce = time.time_ns() // 1_000_000
-    while True:
-        nonce += 1
-        yield nonce
-
-
-NONCES = _nonces()
-
-
-@asynccontextmanager
-async def running(path: Path, latency_ms: float = 0.0) -> AsyncIterator[Running]:
-    """Give a server with one BTC book and no further market."""
-    hub = Hub()
-    built = venue(path, hub)
-    server = PracticeServer(built, hub, latency_ms)
-    port = await server.start("127.0.0.1", 0)
-    try:
-        async with ClientSession() as session:
-            run = Running(server, built, port, session)
-            yield run
-            for socket in run.sockets:
-                await socket.close()
-    finally:
-        await server.close()
 
 
 async def test_orders_over_rest(tmp_path: Path) -> None:
@@ -225,7 +142,7 @@ async def test_a_client_that_does_not_read_is_dropped(tmp_path: Path, capfd: pyt
     async with running(tmp_path) as run:
         await run.socket({"type": "l2Book", "coin": "BTC"})
         good = await run.socket({"type": "bbo", "coin": "BTC"})
-        for _ in range(server_module.MAX_QUEUED + 10):
+        for _ in range(MAX_QUEUED + 10):
             run.venue.on_market(book())
         await asyncio.sleep(0)
         assert run.server.dropped == 1
@@ -245,6 +162,18 @@ async def test_the_market_is_paced_and_stamped(tmp_path: Path) -> None:
         assert stamps == pytest.approx([0.0, 0.05, 0.1, 0.15], abs=0.04)
 
 
+@pytest.mark.parametrize("tls", [False, True])
+async def test_another_client_is_served(tmp_path: Path, tls: bool) -> None:
+    """The package websockets, which pings by frames of the protocol, is greeted, heard and answered."""
+    async with running(tmp_path, tls=tls) as run:
+        trust = ssl.create_default_context(cafile=tmp_path / "tls" / "ca.pem") if tls else None
+        async with connect(run.url.replace("http", "ws", 1) + "/ws", ssl=trust) as socket:
+            assert await socket.recv() == "Websocket connection established."
+            await asyncio.wait_for(await socket.ping(), 5)
+            await socket.send('{"method":"ping"}')
+            assert await socket.recv() == '{"channel":"pong"}'
+
+
 async def test_a_port_in_use_is_named(tmp_path: Path) -> None:
     """The error says which port is taken and which option chooses another."""
     async with running(tmp_path) as run:
@@ -253,63 +182,3 @@ async def test_a_port_in_use_is_named(tmp_path: Path) -> None:
         text = f"^port {port} on 127.0.0.1 is already in use; choose another with --port$"
         with pytest.raises(ConfigError, match=text):
             await second.start("127.0.0.1", port)
-
-
-@pytest.mark.parametrize(
-    ("port", "latency_ms", "secrets", "text"),
-    [
-        (0, -1.0, None, "--latency-ms -1 is not between"),
-        (0, float("nan"), None, "--latency-ms nan is not between"),
-        (70_000, 1.0, None, "--port 70000 is not between"),
-        (0, 1.0, "nowhere", "agents.json: no such file; make one with: mmpi practice keys --out"),
-    ],
-)
-def test_bad_options_are_named(tmp_path: Path, port: int, latency_ms: float, secrets: str | None, text: str) -> None:
-    """Each option out of range has one error with its name, before anything is opened."""
-    with pytest.raises(ConfigError, match=text):
-        folder = tmp_path / secrets if secrets else None
-        run_practice(port, latency_ms, 7, folder, False, registry=tmp_path / "registry")
-
-
-@pytest.mark.slow
-def test_the_command(tmp_path: Path) -> None:
-    """As a process it says where it listens, finds an account made after its start, and ends on SIGTERM."""
-    command = [sys.executable, "-c", COMMAND]
-    registry = tmp_path / "registry"
-    process = subprocess.Popen([*command, "0", str(registry)], stderr=subprocess.PIPE, text=True, cwd=ROOT)
-    assert process.stderr is not None
-    try:
-        line = process.stderr.readline()
-        assert line.startswith("practice hyperliquid listening on http://127.0.0.1:")
-        assert line.endswith("(testnet signatures, latency 1 ms)\n")
-        url = line.split()[4]
-        made = make_keys(tmp_path / "keys", registry)
-        key = bytes.fromhex((tmp_path / "keys" / "quoter.key").read_text().strip()[2:])
-        asyncio.run(_trade_with_a_process(url, key, made.account))
-        taken = url.rpartition(":")[2]
-        second = subprocess.run([*command, taken, str(registry)], capture_output=True, text=True, cwd=ROOT, check=False)
-        assert second.stderr.startswith(f"ConfigError: port {taken} on 127.0.0.1 is already in use")
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(timeout=5) == 0
-    finally:
-        process.kill()
-        process.wait()
-        process.stderr.close()
-
-
-async def _trade_with_a_process(url: str, key: bytes, account: str) -> None:
-    async with ClientSession() as session:
-
-        async def post(path: str, body: object) -> Any:
-            async with session.post(url + path, data=json.dumps(body)) as response:
-                return await response.json()
-
-        role = {"type": "userRole", "user": address_of(key)}
-        assert await post("/info", role) == {"role": "agent", "data": {"user": account}}
-        assert (await post("/info", role | {"user": address_of(STRANGER)})) == {"role": "missing"}
-        mids = await post("/info", {"type": "allMids"})
-        far = f"{float(mids['BTC']) * 0.9:.0f}"
-        answer = await post("/exchange", signed(orders(order(far)), key, nonce=next(NONCES)))
-        assert "resting" in status(answer)
-        async with session.get(url + "/control/orders") as response:
-            assert [live["account"] for live in await response.json()] == [account]
