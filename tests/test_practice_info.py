@@ -1,5 +1,6 @@
 """mmpi.practice.hyperliquid.info and user_info: questions, and the first messages of subscriptions."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -154,3 +155,16 @@ def test_first_messages_of_subscriptions(tmp_path: Path) -> None:
     assert first("orderUpdates", MASTER) is None
     with pytest.raises(UnprocessableError, match="DOGE"):
         first("trades", "DOGE")
+
+
+def test_a_vault_says_who_leads_it(tmp_path: Path) -> None:
+    """Its leader by the registry; null for an address that is no vault, and a question without one is unprocessable."""
+    built = venue(tmp_path)
+    vault = "0x" + "5a" * 20
+    with (tmp_path / "registry").open("a") as file:
+        file.write(json.dumps({vault: {"leader": MASTER}}) + "\n")
+    told = ask(built, "vaultDetails", vaultAddress=vault.upper().replace("0X", "0x"))
+    assert (told["leader"], told["isClosed"]) == (MASTER, False)
+    assert ask(built, "vaultDetails", vaultAddress=MASTER) is None
+    with pytest.raises(UnprocessableError, match="vaultAddress"):
+        ask(built, "vaultDetails")

@@ -168,6 +168,7 @@ class InfoRequest(msgspec.Struct, frozen=True, rename="camel"):
     type: str
     user: str | None = None
     coin: str | None = None
+    vault_address: str | None = None
     oid: int | str | None = None
     dex: str = ""
     start_time: int = 0

@@ -127,6 +127,15 @@ def _extra_agents(venue: Venue, request: InfoRequest, _now: Nanos) -> list[Json]
     return [{"name": agent, "address": agent, "validUntil": FOREVER_MS} for agent in agents]
 
 
+def _vault_details(venue: Venue, request: InfoRequest, _now: Nanos) -> Json | None:
+    """Answer who leads a vault; the practice venue knows nothing of its followers."""
+    if request.vault_address is None:
+        raise UnprocessableError("vaultDetails needs vaultAddress")
+    address = request.vault_address.lower()
+    leader = venue.registry.leader(address)
+    return {"vaultAddress": address, "leader": leader, "isClosed": False, "followers": []} if leader else None
+
+
 def _none(_venue: Venue, request: InfoRequest, _now: Nanos) -> list[Json]:
     """Answer what the practice venue has none of: twaps, deposits, vault shares."""
     _user(request)
@@ -158,6 +167,7 @@ ANSWERS: Final[Mapping[str, Answer]] = {
     "userRole": _user_role,
     "extraAgents": _extra_agents,
     "maxBuilderFee": _max_builder_fee,
+    "vaultDetails": _vault_details,
     "subAccounts": _null,
     "userToMultiSigSigners": _null,
     "userNonFundingLedgerUpdates": _none,
