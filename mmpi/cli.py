@@ -132,7 +132,8 @@ def _check(command: argparse.ArgumentParser) -> None:
 
 
 def _backtest(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--data", help="a recorded set, one of its files, or raw .jsonl; default: generated market")
+    text = "a recorded set, one of its files, raw .jsonl or a recording's folder; default: generated market"
+    command.add_argument("--data", help=text)
     names = "layered, avellaneda_stoikov, glft or improve"
     command.add_argument("--quoter", default="", metavar="NAME", help=f"{names} (default: the configuration's)")
     models = ("conservative", "proportional", "power_law", "fifo")
