@@ -1,5 +1,5 @@
 # Everything a person or the CI types. Each target makes or completes the virtual environment by itself.
-#   ARGS    passed on to `mmpi demo`, pytest, the benchmark or uv
+#   ARGS    passed on to `mmpi demo`, pytest, the benchmark, the campaign or uv
 #   VENV    where the environment lives
 #   PYTHON  the interpreter to make it with (CPython >= 3.11)
 
@@ -12,10 +12,10 @@ BOOTSTRAP := @VENV="$(VENV)" PYTHON="$(PYTHON)" scripts/bootstrap
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test setup oracle lint unit slow bench lock
+.PHONY: help demo test setup oracle lint unit slow bench campaign lock
 
 help: ## print this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 demo: ## watch the market maker work on a generated market: make demo ARGS="--seconds 20 --json"
 	$(BOOTSTRAP) run
@@ -48,6 +48,9 @@ slow: setup oracle ## the process-level suites, one after the other
 
 bench: setup ## measure speed and memory; the table is written to bench/table.txt, too
 	$(BIN)/python bench/run.py --out bench/table.txt $(ARGS)
+
+campaign: setup ## live quoting under random faults; report and failed seeds in campaign/: make campaign ARGS="--seeds 1-100"
+	@$(BIN)/python -m tests.fault_campaign --report campaign/report.json --keep campaign/failed $(ARGS)
 
 lock: setup ## write requirements/*.txt anew; newer versions: make lock ARGS=--upgrade
 	@VENV="$(VENV)" scripts/lock $(ARGS)

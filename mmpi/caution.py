@@ -11,8 +11,8 @@ Source: source text 001, section 1.4: exponential pause with a cap, safety ticks
 
 from typing import Final
 
-from mmpi.events import ExecReport, ExecType
-from mmpi.instrument import BUY, MILLISECOND, SECOND, SELL, Instrument, Nanos, Side
+from mmpi.events import POST_ONLY, ExecReport, ExecType
+from mmpi.instrument import BUY, MILLISECOND, SECOND, SELL, Instrument, Nanos, Side, Ticks
 from mmpi.ports import Quote, QuoteLevel
 from mmpi.structs import State
 
@@ -80,10 +80,10 @@ class Cautions:
         """Whether `moved` would move anything."""
 
     def heed(self, side: Side, report: ExecReport) -> None:
-        """Take a post-only refusal on a side, or the venue's word that an order rests there."""
+        """Take the venue's first word on an order of a side: it rests, or would have taken; others tell nothing."""
         if report.exec_type is ExecType.NEW:
             self._sides[side].taken()
-        else:
+        elif report.exec_type is ExecType.REJECTED and report.reason.startswith(POST_ONLY):
             self._sides[side].refused(report.recv_ts)
         self._look()
 
@@ -112,15 +112,22 @@ class Cautions:
 
 
 def _moved(rungs: "tuple[QuoteLevel, ...]", steps: int, grid: Instrument) -> "tuple[QuoteLevel, ...]":
-    """Return a side's rungs moved by increments of price (down if negative), still strictly monotone and above zero."""
+    """Return a side's rungs moved by so many valid prices (down if negative); those that stay above zero.
+
+    They stay strictly monotone, because each is moved by as many, however wide the increments are where it is.
+    """
     if steps == 0:
         return rungs
-    moved: list[QuoteLevel] = []
-    last = 0
-    for rung in rungs:
-        wished = rung.price + steps * grid.step_at(rung.price)
-        price = grid.round_bid(wished) if steps < 0 else grid.round_ask(wished)
-        if price > 0 and (not moved or (price < last if steps < 0 else price > last)):
-            moved.append(QuoteLevel(rung.level, price, rung.size))
-            last = price
-    return tuple(moved)
+    prices = [(rung, _valid_price(rung.price, steps, grid)) for rung in rungs]
+    return tuple([QuoteLevel(rung.level, price, rung.size) for rung, price in prices if price > 0])
+
+
+def _valid_price(price: Ticks, steps: int, grid: Instrument) -> Ticks:
+    """Return the valid price that is so many of them from `price`, or one that is not above zero."""
+    increment = grid.step_at(price)
+    moved = price + steps * increment
+    if moved <= 0 or grid.step_at(moved) == increment:
+        return moved
+    for _ in range(abs(steps)):
+        price = grid.round_bid(price - 1) if steps < 0 else grid.round_ask(price + 1)
+    return price

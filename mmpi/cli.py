@@ -81,39 +81,69 @@ class _Version(argparse.Action):
 
 def positive(text: str) -> float:
     """Return a number of seconds above 0, for argparse."""
-    value = float(text)
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} is not a number above 0")
-    return value
+    return _number(text, "a number above 0", lambda value: 0 < value < float("inf"))
 
 
 def interval(text: str) -> float:
     """Return a number of seconds from 0 on, for argparse."""
-    value = float(text)
-    if not 0 <= value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} is not a number from 0 on")
-    return value
+    return _number(text, "a number from 0 on", lambda value: 0 <= value < float("inf"))
 
 
 def delay(text: str) -> float:
     """Return a number of milliseconds from 0 to 10000, for argparse."""
-    value = float(text)
-    if not 0 <= value <= 10_000:
-        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 10000")
-    return value
+    return _number(text, "between 0 and 10000", lambda value: 0 <= value <= 10_000)
 
 
 def count(text: str) -> int:
     """Return a whole number above 0, for argparse."""
-    value = int(text)
-    if value <= 0:
-        raise argparse.ArgumentTypeError(f"{text} is not a whole number above 0")
+    return _integer(text, "a whole number above 0", lambda value: value > 0)
+
+
+def whole(text: str) -> int:
+    """Return a whole number from 0 on, for argparse."""
+    return _integer(text, "a whole number from 0 on", lambda value: value >= 0)
+
+
+def seed(text: str) -> int:
+    """Return a whole number, for argparse."""
+    return _integer(text, "a whole number", lambda value: True)
+
+
+def port(text: str) -> int:
+    """Return a port's number, for argparse; whether it is one is for the server to say."""
+    return _integer(text, "a whole number from 0 to 65535", lambda value: True)
+
+
+def folder(text: str) -> Path:
+    """Return a folder, for argparse; an empty one, such as a variable that is not set, would be the current folder."""
+    if not text:
+        raise argparse.ArgumentTypeError("'' is empty; allowed: a folder, such as . for the current one")
+    return Path(text)
+
+
+def _number(text: str, allowed: str, fits: Callable[[float], bool]) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not {allowed}") from None
+    if not fits(value):
+        raise argparse.ArgumentTypeError(f"{text} is not {allowed}")
+    return value
+
+
+def _integer(text: str, allowed: str, fits: Callable[[int], bool]) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not {allowed}") from None
+    if not fits(value):
+        raise argparse.ArgumentTypeError(f"{text} is not {allowed}")
     return value
 
 
 def _demo(command: argparse.ArgumentParser) -> None:
     command.add_argument("--seconds", type=positive, default=0.0, help="end by itself after this long")
-    command.add_argument("--seed", type=int, default=7, help="of the generated market")
+    command.add_argument("--seed", type=seed, default=7, help="of the generated market")
     command.add_argument("--latency-ms", type=delay, default=40.0, help="of the practice exchange (default 40)")
 
 
@@ -146,7 +176,7 @@ def _backtest(command: argparse.ArgumentParser) -> None:
     where = "write report.md, report.html and report.json with plots into a new or empty folder"
     command.add_argument("--report", type=Path, metavar="DIR", help=where)
     command.add_argument("--seconds", type=positive, default=600.0, help="length of the generated market (default 600)")
-    command.add_argument("--seed", type=int, default=7, help="of the generated market")
+    command.add_argument("--seed", type=seed, default=7, help="of the generated market")
 
 
 def _bench(command: argparse.ArgumentParser) -> None:
@@ -196,7 +226,7 @@ def _queue(part: argparse.ArgumentParser) -> None:
     part.add_argument("--horizon", type=positive, default=300.0, metavar="SECONDS", help=text)
     text = "show the models a book at most this often (default 0: each)"
     part.add_argument("--book-interval", type=interval, default=0.0, metavar="SECONDS", help=text)
-    part.add_argument("--seed", type=int, default=1, help="of the orders' times, sides and sizes (default 1)")
+    part.add_argument("--seed", type=seed, default=1, help="of the orders' times, sides and sizes (default 1)")
 
 
 _FITS: Final[dict[str, Callable[[argparse.ArgumentParser], None]]] = {
@@ -220,31 +250,23 @@ def _journal(command: argparse.ArgumentParser) -> None:
         part.add_argument("--json", action="store_true", default=argparse.SUPPRESS)
 
 
-def whole(text: str) -> int:
-    """Return a whole number from 0 on, for argparse."""
-    value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"{text} is not a whole number from 0 on")
-    return value
-
-
 def _practice(command: argparse.ArgumentParser) -> None:
     parts = command.add_subparsers(dest="what", required=True, metavar="WHAT")
     _practice_server(parts.add_parser("hyperliquid", help="the server: REST /info and /exchange, WebSocket /ws"))
     keys = parts.add_parser("keys", help="make a practice account with keys for quoter and guardian")
-    keys.add_argument("--out", type=Path, required=True, metavar="DIR")
+    keys.add_argument("--out", type=folder, required=True, metavar="DIR")
     keys.add_argument("--force", action="store_true", help="replace keys that are there")
     keys.add_argument("--vault", action="store_true", help="and a vault that the account leads")
     keys.add_argument("--json", action="store_true", help="one JSON object on one line of stdout")
 
 
 def _practice_server(server: argparse.ArgumentParser) -> None:
-    server.add_argument("--port", type=int, default=8765, help="on 127.0.0.1; 0 = a free one (default 8765)")
+    server.add_argument("--port", type=port, default=8765, help="on 127.0.0.1; 0 = a free one (default 8765)")
     server.add_argument("--latency-ms", type=delay, default=0.0, help="of a round trip (default 0)")
     market = "a recorded set, one of its files, raw .jsonl or a recording's folder, played now, over and over"
     server.add_argument("--data", metavar="SET", help=f"{market}; default: generated market")
     server.add_argument("--instrument", default="", metavar="NAME", help="the only coin of --data to play")
-    server.add_argument("--seed", type=int, help="of the generated market (default 7)")
+    server.add_argument("--seed", type=seed, help="of the generated market (default 7)")
     text = "something that goes wrong, such as disconnect:every=30 (docs/practice.md); may be given many times"
     server.add_argument("--fault", action="append", default=[], metavar="NAME[:key=value,...]", help=text)
     server.add_argument("--fault-seed", type=whole, default=0, help="of the faults' dice (default 0)")
@@ -267,7 +289,7 @@ def _practice_server(server: argparse.ArgumentParser) -> None:
 def _record(command: argparse.ArgumentParser) -> None:
     command.add_argument("venue", choices=("hyperliquid",), help="whose streams")
     command.add_argument("--coins", required=True, metavar="BTC,ETH", help="by the venue's names, with commas between")
-    command.add_argument("--out", type=Path, required=True, metavar="DIR", help="the folder; it may hold earlier ones")
+    command.add_argument("--out", type=folder, required=True, metavar="DIR", help="it may hold earlier recordings")
     command.add_argument("--url", default="", help="http(s)://host[:port] (default: that of the network)")
     command.add_argument("--network", default="", choices=("mainnet", "testnet"), help="default: mainnet")
     command.add_argument("--ca-file", default="", metavar="PEM", help="authorities to trust (default: the system's)")

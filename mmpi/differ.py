@@ -49,6 +49,8 @@ class Settled:
         )
 
 
+PER_RUNG: Final = 2
+"""An order on its way out, and its successor."""
 WORKING: Final = frozenset({OrdStatus.NEW, OrdStatus.PARTIALLY_FILLED})
 
 
@@ -62,7 +64,7 @@ def diff(live: Iterable[Order], quote: Quote, tolerance: Tolerance) -> Plan:
     bids = _unserved(buys, quote.bids, quote.fair, tolerance, plan)
     asks = _unserved(sells, quote.asks, quote.fair, tolerance, plan)
     if bids or asks:
-        _place(buys, sells, bids, asks, plan)
+        _place(buys, sells, bids, asks, quote, plan)
     return plan
 
 
@@ -172,23 +174,47 @@ def _near(order: Order, target: QuoteLevel, fair: float, tolerance: Tolerance) -
 
 
 def _place(
-    buys: list[Order], sells: list[Order], bids: Sequence[QuoteLevel], asks: Sequence[QuoteLevel], plan: Plan
+    buys: list[Order],
+    sells: list[Order],
+    bids: Sequence[QuoteLevel],
+    asks: Sequence[QuoteLevel],
+    quote: Quote,
+    plan: Plan,
 ) -> None:
-    """Add to the plan the places that nothing forbids now; count the others as deferred."""
+    """Add to the plan the places that nothing forbids now; count the others as deferred.
+
+    A side never gets more than two orders for each rung: so many there are after cancels that were refused or got lost,
+    and a ladder that moves gives the orders it keeps other slots than those they were put into.
+    """
     leaving = {order.cl_ord_id for order in plan.cancels}
     highest_bid: Ticks = max([order.price for order in buys], default=0)
     lowest_ask: Ticks = min([order.price for order in sells], default=0)
-    # One order on its way out may share a slot with its successor; a second must wait for the first to be gone.
-    taken = [order.level for order in buys if order.cl_ord_id not in leaving]
+    taken, room = _taken(buys, leaving), PER_RUNG * len(quote.bids) - len(buys)
     for target in bids:
-        if (lowest_ask and target.price >= lowest_ask) or target.level in taken:
+        if room <= 0 or (lowest_ask and target.price >= lowest_ask) or target.level in taken:
             plan.deferred += 1
             continue
         plan.places.append((BUY, target))
         highest_bid = max(highest_bid, target.price)
-    taken = [order.level for order in sells if order.cl_ord_id not in leaving]
+        room -= 1
+    taken, room = _taken(sells, leaving), PER_RUNG * len(quote.asks) - len(sells)
     for target in asks:
-        if (highest_bid and target.price <= highest_bid) or target.level in taken:
+        if room <= 0 or (highest_bid and target.price <= highest_bid) or target.level in taken:
             plan.deferred += 1
             continue
         plan.places.append((SELL, target))
+        room -= 1
+
+
+def _taken(own: list[Order], leaving: set[str]) -> set[int]:
+    """Return the levels that take no order now: one on its way out may share its slot with its successor, two may not.
+
+    Two are in a slot when a cancel was refused or got lost: the order that was to go lives on beside its successor.
+    """
+    taken: set[int] = set()
+    seen: set[int] = set()
+    for order in own:
+        if order.cl_ord_id not in leaving or order.level in seen:
+            taken.add(order.level)
+        seen.add(order.level)
+    return taken

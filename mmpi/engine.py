@@ -12,8 +12,10 @@ import msgspec
 from mmpi import events
 from mmpi.actions import Approved, RequestLatch
 from mmpi.desk import Desk, DeskParams, DeskState
-from mmpi.events import DEAD_MAN, POST_ONLY, RATE_LIMIT, Event, ExecReport, ExecType
-from mmpi.instrument import Money, Nanos, Side
+from mmpi.events import Event, ExecReport, ExecType
+from mmpi.governor import RECONCILE
+from mmpi.instrument import Money, Nanos
+from mmpi.orders import UNHEARD
 from mmpi.placement import Placement
 from mmpi.reconciling import Reconciling, ReconcilingState
 from mmpi.risk import GateState, RiskConfig, RiskGate
@@ -58,9 +60,7 @@ class Engine:
 
     def __init__(self, params: EngineParams) -> None:
         self.params = params
-        self.desks: dict[str, Desk] = {
-            desk.instrument.name: Desk(desk, params.patience) for desk in params.desks
-        }
+        self.desks: dict[str, Desk] = {desk.instrument.name: Desk(desk, params.patience) for desk in params.desks}
         self.gate = RiskGate(params.risk)
         self.standing = Standing()
         self.upkeep = Upkeep(params.upkeep)
@@ -77,6 +77,8 @@ class Engine:
         self.violations = 0
         """Times the P&L identity (I11) did not hold; anything but 0 is a bug."""
         self._latch_asked = False
+        self._untold = False
+        """The standing changed, and not every desk has acted on it; never so between two events."""
         self._handlers: dict[type[Event], Callable[..., list[Approved]]] = {
             events.BookSnapshot: self._book,
             events.BookDelta: self._book,
@@ -101,9 +103,13 @@ class Engine:
     def handle(self, event: Event) -> list[Approved]:
         """Return the approved actions that the event causes, in the order to send them; set `wake_at`."""
         self.events += 1
+        now = event.recv_ts
+        if 0 < self.upkeep.wake <= now:
+            # A dead-man switch that has run out must be known before the event places anything.
+            self._look(now)
         actions = self._handlers[type(event)](event)
-        if self.upkeep.wake and event.recv_ts >= self.upkeep.wake:
-            actions = [*actions, *self._keep_up(event.recv_ts)]
+        if self._untold or 0 < self.upkeep.wake <= now:
+            actions = [*actions, *self._keep_up(now)]
         self._set_wake()
         return actions
 
@@ -211,6 +217,7 @@ class Engine:
             return []
         live = len(desk.orders.live)
         order = desk.orders.live.get(report.cl_ord_id)
+        unheard = order is not None and order.status in UNHEARD
         desk.dirty = desk.dirty or report.exec_type not in _EXPECTED
         actions: list[Approved] = []
         failed = False
@@ -220,8 +227,14 @@ class Engine:
                 actions = self._breached(report.recv_ts)
         elif order is not None:
             failed = desk.answered(order.side, order.status, report.recv_ts)
-            self._learn(desk, order.side, report)
+            if unheard:
+                desk.cautions.heed(order.side, report)
+            if self.upkeep.heed(report):
+                self._look(report.recv_ts)
         ended = len(desk.orders.live) < live
+        if ended and self.blocked:
+            # With the last order gone the dead-man switch is to be cleared.
+            self.upkeep.wake = report.recv_ts
         waited = desk.deferred and ended and report.exec_type is not ExecType.REJECTED
         if desk.reason or self.blocked or waited or failed or self.placement.must_pull(desk):
             # Pulling, or a target waited for this answer: do not wait for the next interval. (A reject is no answer to
@@ -229,16 +242,6 @@ class Engine:
             actions += self._service(desk, report.recv_ts)
         desk.schedule(self.gate.stale_after, self.quoting)
         return [*actions, *self._finish(report.recv_ts)]
-
-    def _learn(self, desk: Desk, side: Side, report: ExecReport) -> None:
-        """Take what an answer tells beside the order's fate."""
-        if report.exec_type is ExecType.NEW or report.reason.startswith(POST_ONLY):
-            desk.cautions.heed(side, report)
-        elif report.reason.startswith(RATE_LIMIT):
-            self.upkeep.governor.limited(report.recv_ts)
-        elif report.reason == DEAD_MAN:
-            self.upkeep.dead_man.fired(report.recv_ts)
-            self.upkeep.wake = report.recv_ts
 
     def _fill(self, desk: Desk, report: ExecReport) -> None:
         desk.position.fill(report.side, report.price, report.size, report.fee)
@@ -352,6 +355,7 @@ class Engine:
     def _update(self, now: Nanos) -> list[Approved]:
         """Return what every desk must do after the account's standing changed."""
         self._look(now)
+        self._untold = False
         actions = self._upkeep(now)
         for desk in self.desks.values():
             actions += self._service(desk, now)
@@ -360,18 +364,15 @@ class Engine:
 
     def _look(self, now: Nanos) -> None:
         """Take the account's standing: may anything be placed, and within which limits?"""
-        self.blocked = self.standing.why(self.gate.breach, self.upkeep.waits(now))
-        self.gate.open = not self.blocked
-        if self.gate.unarmed != self.upkeep.unarmed(now):
-            self.gate.set_unarmed(not self.gate.unarmed)
+        blocked, unarmed = self.standing.why(self.gate.breach, self.upkeep.waits(now)), self.upkeep.unarmed(now)
+        self._untold = self._untold or (blocked, unarmed) != (self.blocked, self.gate.unarmed)
+        self.blocked, self.gate.open = blocked, not blocked
+        self.gate.set_unarmed(unarmed)
 
     def _keep_up(self, now: Nanos) -> list[Approved]:
         """Return what is due at the venue beside quoting, and what every desk must do if the standing changed."""
-        blocked, unarmed = self.blocked, self.gate.unarmed
         self._look(now)
-        if (blocked, unarmed) != (self.blocked, self.gate.unarmed):
-            return self._update(now)
-        return self._upkeep(now)
+        return self._update(now) if self._untold else self._upkeep(now)
 
     def _upkeep(self, now: Nanos) -> list[Approved]:
         wanted = self.standing.may_trade(self.gate.breach)
@@ -385,6 +386,7 @@ class Engine:
         return self.placement.service(desk, self._others[desk.instrument.name], self.blocked, now)
 
     def _ask_reconcile(self, reason: str, now: Nanos) -> Approved:
+        self.upkeep.governor.spend(0, RECONCILE, now)
         return self.gate.pass_through(self.reconciling.ask(reason, now), now)
 
     def _set_wake(self) -> None:

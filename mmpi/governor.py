@@ -29,6 +29,8 @@ LIGHT: Final = 2
 """Weight of a question about one order, a book or the positions."""
 HEAVY: Final = 20
 """Weight of most other questions."""
+RECONCILE: Final = 2 * HEAVY + LIGHT
+"""Weight of one reconciliation: open orders, fills, and the positions."""
 _MINUTE: Final[Nanos] = 60 * SECOND
 
 
@@ -78,7 +80,7 @@ class Governor:
     @property
     def left(self) -> int:
         """Return how many requests are left; without the venue's word, as many as do no harm."""
-        return self.cap - self.used if self.cap else self.config.budget_low
+        return self.cap - self.used if self.cap else max(self.config.budget_low, self.config.budget_reserve + 1)
 
     @property
     def step(self) -> int:
@@ -99,11 +101,11 @@ class Governor:
                 return "weight"
         return ""
 
-    def sent(self, places: int, cancels: int, now: Nanos) -> None:
-        """Count an event's orders and amends, and its cancels: one action each."""
-        self.quotes += places
-        weight = (1 + places // BATCH if places else 0) + (1 + cancels // BATCH if cancels else 0)
-        self.spend(places + cancels, weight, now)
+    def sent(self, places: int, amends: int, cancels: int, now: Nanos) -> None:
+        """Count an event's orders, its amends, and its cancels: one action each."""
+        self.quotes += places + amends
+        weight = sum([1 + number // BATCH for number in (places, amends, cancels) if number])
+        self.spend(places + amends + cancels, weight, now)
 
     def spend(self, requests: int, weight: int, now: Nanos) -> None:
         """Count requests of the budget, and what they weigh; a question costs weight alone."""

@@ -118,8 +118,9 @@ _EVENT_OF: Final = {
     ExecType.NOT_FOUND: OrderEvent.NOT_FOUND,
 }
 
+UNHEARD: Final = frozenset({OrdStatus.PENDING_NEW, OrdStatus.UNKNOWN})
 _LEAVING: Final = frozenset({OrdStatus.PENDING_CANCEL, OrdStatus.PENDING_REPLACE})
-_DOUBTFUL: Final = frozenset({OrdStatus.PENDING_NEW, OrdStatus.UNKNOWN}) | _LEAVING
+_DOUBTFUL: Final = UNHEARD | _LEAVING
 
 
 OrderRow: TypeAlias = tuple[str, str, Side, Ticks, Lots, Lots, int, str, Nanos, Nanos]

@@ -52,12 +52,14 @@ class Placement:
         plan = diff(desk.orders.live.values(), quote, tolerance)
         desk.settled.note(quote, plan, desk.orders.version)
         entries: list[Approved] = []
+        amended = self.amended
         failed = bool(plan.places) and self._enter(desk, others, plan, entries, now)
         for order in plan.cancels:
             cancel = CancelOrder(name, order.cl_ord_id, order.order_id)
             desk.orders.cancel_sent(order, now)
             actions.append(gate.pass_through(cancel, now))
-        self._governor.sent(len(entries), len(plan.cancels), now)
+        amends = self.amended - amended
+        self._governor.sent(len(entries) - amends, amends, len(plan.cancels), now)
         actions += entries
         if failed:
             # A leg of a pair: what becomes of the other is the quoter's to say, and now.

@@ -150,6 +150,8 @@ class RiskGate:
 
     def set_unarmed(self, unarmed: bool) -> None:
         """Apply the smaller limits on amounts, or the full ones. The HARD band, which latches, stays where it is."""
+        if unarmed == self.unarmed:
+            return
         self.unarmed = unarmed
         config, share = self.config, round(self.config.unarmed_percent * 1_000_000) if unarmed else _WHOLE
         self._max_position, self._max_order = (

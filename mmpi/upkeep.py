@@ -6,6 +6,7 @@ It must not know orders, prices or wires.
 
 from mmpi.actions import Action, RequestBudget, ScheduleCancel
 from mmpi.deadman import REFRESH, STRETCHED, DeadMan, DeadManState
+from mmpi.events import DEAD_MAN, RATE_LIMIT, ExecReport
 from mmpi.governor import HEAVY, Governor, GovernorConfig, GovernorState
 from mmpi.instrument import Nanos
 from mmpi.structs import Frozen, State
@@ -26,6 +27,7 @@ class UpkeepState(State, frozen=True):
 
     dead_man: DeadManState
     governor: GovernorState
+    wake: Nanos
 
 
 class Upkeep:
@@ -61,9 +63,23 @@ class Upkeep:
             self.governor.spend(0, HEAVY, now)
             actions.append(RequestBudget())
         self.wake = self.governor.next_word()
-        if switch := self.dead_man.wake(wanted, idle):
+        if switch := self.dead_man.wake(now, wanted, idle):
             self.wake = min(self.wake, switch)
         return actions
+
+    def heed(self, report: ExecReport) -> bool:
+        """Return True if the venue's word on an order tells that the dead-man switch is spent; take what it tells."""
+        now = report.recv_ts
+        fired = report.reason == DEAD_MAN
+        if fired:
+            self.dead_man.fired(now, report.exch_ts or now)
+        elif report.reason.startswith(RATE_LIMIT):
+            self.governor.limited(now)
+        else:
+            return False
+        # There is something to ask now.
+        self.wake = now
+        return fired
 
     def lost(self) -> None:
         """The connection is gone."""
@@ -71,10 +87,10 @@ class Upkeep:
 
     def checkpoint(self) -> UpkeepState:
         """Return the state as plain values."""
-        return UpkeepState(self.dead_man.checkpoint(), self.governor.checkpoint())
+        return UpkeepState(self.dead_man.checkpoint(), self.governor.checkpoint(), self.wake)
 
     def restore(self, state: UpkeepState) -> None:
         """Take the state that `checkpoint` returned."""
         self.dead_man.restore(state.dead_man)
         self.governor.restore(state.governor)
-        self.wake = 1
+        self.wake = state.wake

@@ -40,8 +40,8 @@ FACTS = AccountFacts(
 )
 """An account with which all is well."""
 LOAD = Load(
-    orders=10, requests_per_hour=5400, refreshes_per_hour=1800, budget_low=5000, capital=Decimal(10_000),
-    unarmed_order=Decimal("50.00"), perpetuals=True, tokens=(),
+    orders=10, requests_per_hour=5400, refreshes_per_hour=1800, budget_low=5000, budget_reserve=500,
+    capital=Decimal(10_000), unarmed_order=Decimal("50.00"), perpetuals=True, tokens=(),
 )  # fmt: skip
 
 
@@ -219,6 +219,8 @@ def test_spot_balances(spot: SpotState | None, level: str, says: str) -> None:
         (0, 10_000, "OK", "the rest lasts 83 minutes without a fill"),
         (3000, 10_000, "WARN", "the rest lasts 58 minutes"),
         (6000, 10_000, "WARN", "below venue.budget_low, 5000, orders move more rarely"),
+        (9499, 10_000, "WARN", "below venue.budget_low, 5000, orders move more rarely"),
+        (9500, 10_000, "WARN", "from venue.budget_reserve on, 500: nothing is quoted until more is traded"),
         (9990, 10_000, "WARN", "the rest lasts 5 s"),
         (10_000, 10_000, "WARN", "10000 of 10000 requests used: the venue takes one in 10 s until more is traded"),
         (12_000, 10_000, "WARN", "the venue takes one in 10 s"),

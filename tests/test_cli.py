@@ -117,11 +117,11 @@ def test_python_m_mmpi() -> None:
         (["run", "--frob"], "unrecognized arguments: --frob"),
         (["run", "--seconds", "0"], "argument --seconds: 0 is not a number above 0"),
         (["run", "--seconds", "nan"], "argument --seconds: nan is not a number above 0"),
-        (["run", "--seconds", "1 s"], "argument --seconds: invalid positive value: '1 s'"),
+        (["run", "--seconds", "1 s"], "argument --seconds: '1 s' is not a number above 0"),
         (["practice"], "the following arguments are required: WHAT"),
         (["practice", "keys"], "the following arguments are required: --out"),
         (["journal", "burn"], "argument WHAT: invalid choice: 'burn'"),
-        (["backtest", "--seed", "x"], "argument --seed: invalid int value: 'x'"),
+        (["backtest", "--seed", "x"], "argument --seed: 'x' is not a whole number"),
     ],
 )
 def test_bad_usage(run: Run, argv: list[str], text: str) -> None:

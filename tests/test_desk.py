@@ -1,12 +1,14 @@
 """Desk: what one instrument wants, what is at stake there, and when it wants to be looked at again."""
 
+import itertools
+
 import msgspec
 import pytest
 from engine_builders import LADDER, PATIENCE, A, book, report
 
-from mmpi.desk import MAX_FUNDING_IDS, Desk, DeskParams, DeskState
-from mmpi.events import Bbo, BookDelta, ExecType, Funding
-from mmpi.instrument import BUY, SECOND, SELL
+from mmpi.desk import EXACT, MAX_FUNDING_IDS, Desk, DeskParams, DeskState
+from mmpi.events import POST_ONLY, Bbo, BookDelta, ExecType, Funding
+from mmpi.instrument import BUY, MONEY_SCALE, SECOND, SELL
 from mmpi.orders import Order
 from mmpi.risk import RiskConfig, RiskGate
 
@@ -141,3 +143,90 @@ def test_a_desk_restored_is_the_same_desk() -> None:
     for each in (made, again):
         each.apply(book(T0 + SECOND, 1005, 1007))
     assert again.signals.volatility.value == made.signals.volatility.value > 0
+
+
+# At a venue that has words of its own -----------------------------------------------------------------------------
+
+
+def test_a_fault_empties_the_ladder_and_says_why() -> None:
+    """The venue lets nobody trade here any more: nothing is wanted, in the venue's words; a block is graver."""
+    made = desk()
+    made.apply(book(T0))
+    made.fault = "this market is delisted"
+    quote = made.wanted(T0, gate(), "")
+    assert (quote.bids, quote.asks, made.reason) == ((), (), "venue: this market is delisted")
+    made.wanted(T0, gate(), "stopping")
+    assert made.reason == "stopping"
+
+
+def test_refused_sides_are_wanted_further_out() -> None:
+    """Three post-only refusals of bids: two increments lower; the asks stay; taken orders bring it back."""
+    made = desk()
+    made.apply(book(T0))
+    for _ in range(3):
+        made.cautions.heed(BUY, report(T0, "1", ExecType.REJECTED, reason=f"{POST_ONLY}: x"))
+
+    def wanted() -> tuple[list[int], list[int]]:
+        quote = made.wanted(T0, gate(), "")
+        return [rung.price for rung in quote.bids], [rung.price for rung in quote.asks]
+
+    assert wanted() == ([997, 996], [1001, 1002])
+    made.cautions.heed(BUY, report(T0, "1", ExecType.NEW))
+    assert wanted() == ([999, 998], [1001, 1002])
+
+
+def test_standing_off_stays_within_the_limits() -> None:
+    """What is moved is cut to the position limit as ever."""
+    made = desk()
+    made.apply(book(T0))
+    for _ in range(3):
+        made.cautions.heed(BUY, report(T0, "1", ExecType.REJECTED, reason=f"{POST_ONLY}: x"))
+    tight = RiskGate(RiskConfig(max_position=12_000 * MONEY_SCALE))
+    quote = made.wanted(T0, tight, "")
+    assert [(rung.price, rung.size) for rung in quote.bids] == [(997, 10), (996, 2)]
+
+
+def test_a_quoter_is_asked_again_when_the_limits_change() -> None:
+    """Of a market that stands still it is shown the same, but for the limit: what it made for the other is not used."""
+    made = desk()
+    asked: list[int] = []
+    inner = made.quoter.quote
+    made.quoter.quote = lambda view: asked.append(view.limit) or inner(view)  # type: ignore[method-assign]
+    made.apply(book(T0))
+    shared = RiskGate(RiskConfig(max_position=40_000 * MONEY_SCALE))
+    for unarmed in (False, False, True, True, False):
+        shared.set_unarmed(unarmed)
+        made.wanted(T0, shared, "")
+    limits = [40, 10, 40]
+    assert [key for key, _ in itertools.groupby(asked)] == limits
+
+
+def test_thinning_out_stretches_interval_refresh_and_tolerance() -> None:
+    """Each step doubles the time between looks and renewals, and widens what is left alone; a pull is never delayed."""
+    made = desk()
+    made.quoter.refresh = 10 * SECOND
+    made.reason = ""
+    assert made.tolerance(T0) is EXACT
+    assert made.tolerance(T0 + 10 * SECOND - 1) is not EXACT
+    assert made.tolerance(T0 + 10 * SECOND, 3) is EXACT
+    assert made.tolerance(T0 + 90 * SECOND - 1, 3).price_fraction > made.tolerance(T0 + 11 * SECOND, 2).price_fraction
+    assert made.tolerance(T0 + 90 * SECOND, 3) is EXACT
+    made.requoted(T0, 0, 4)
+    assert made.next_quote == T0 + 16 * made.quoter.interval
+    made.reason = "stale_data"
+    made.requoted(T0, 0, 4)
+    assert made.next_quote == T0 + SECOND
+
+
+def test_what_a_venue_taught_comes_back_from_a_checkpoint() -> None:
+    """I10: fault and cautions are part of the state."""
+    made, again = desk(), desk()
+    made.apply(book(T0))
+    made.fault = "delisted"
+    for side in (BUY, SELL, SELL):
+        made.cautions.heed(side, report(T0, "1", ExecType.REJECTED, reason=f"{POST_ONLY}: x"))
+    again.restore(msgspec.json.decode(msgspec.json.encode(made.checkpoint()), type=DeskState))
+    assert (again.fault, again.cautions.checkpoint()) == (made.fault, made.cautions.checkpoint())
+    assert again.cautions.is_pausing(SELL, T0 + SECOND // 10)
+    made.fault = again.fault = ""
+    assert again.wanted(T0, gate(), "") == made.wanted(T0, gate(), "")

@@ -109,6 +109,24 @@ def test_a_slot_in_flight_or_in_doubt_stays_empty(status: OrdStatus) -> None:
     assert (placed(plan), plan.deferred, plan.cancels) == ([(BUY, 0, 100)], 1, [])
 
 
+def test_a_slot_that_two_orders_leave_stays_empty_until_one_is_gone() -> None:
+    """After a lost cancel an order lives on beside its successor: both go, and no third comes before one is gone."""
+    old, successor = order(97, level=0), order(98, level=0)
+    plan = diff([old, successor], quote([100, 99]), EXACT)
+    assert (plan.cancels, placed(plan), plan.deferred) == ([old, successor], [(BUY, 1, 99)], 1)
+    plan = diff([successor], quote([100, 99]), EXACT)
+    assert (plan.cancels, placed(plan), plan.deferred) == ([successor], [(BUY, 0, 100), (BUY, 1, 99)], 0)
+
+
+def test_a_side_never_has_more_than_two_orders_for_each_rung() -> None:
+    """Two in each slot, and the ladder moves by a rung, which keeps one of them: no fifth for a ladder of two."""
+    own = [order(98, level=0), order(99, level=0), order(96, level=1), order(97, level=1)]
+    plan = diff(own, quote([100, 98]), EXACT)
+    assert (plan.cancels, placed(plan), plan.deferred) == (own[1:], [], 1)
+    plan = diff(own[:3], quote([100, 98]), EXACT)
+    assert (plan.cancels, placed(plan), plan.deferred) == (own[1:3], [(BUY, 0, 100)], 0)
+
+
 def test_a_stray_order_is_cancelled_or_put_to_use() -> None:
     """An order of ours without a rung goes, unless it stands exactly where a rung is wanted."""
     stray, useful = order(95, level=STRAY_LEVEL), order(99, level=STRAY_LEVEL)
@@ -176,6 +194,10 @@ def check(plan: Plan, orders: list[Order], wanted: Quote) -> None:
     for side, target in plan.places:
         assert target in (wanted.bids if side == BUY else wanted.asks)
         assert not any(each.side == side and each.level == target.level for each in staying)
+        assert sum(each.side == side and each.level == target.level for each in orders) <= 1
+    for side, rungs in ((BUY, wanted.bids), (SELL, wanted.asks)):
+        own = sum(each.side == side for each in orders)
+        assert own + sum(place == side for place, _ in plan.places) <= max(own, 2 * len(rungs))
     for side, rungs in ((BUY, wanted.bids), (SELL, wanted.asks)):
         for target in rungs:
             # An order at the price, of the very size: at least one such is kept.
@@ -207,8 +229,8 @@ def test_plans_lead_to_the_ladder_without_ever_crossing(
         if settled and wanted is moving[-1]:
             break
         for each in waiting:
-            # The venue answers some, in any order; an order in doubt turns out to live or to be gone.
-            if chance.random() < 0.6:
+            # The venue answers some, in any order, and in the end all; one in doubt turns out to live or to be gone.
+            if chance.random() < 0.6 or round_ >= 100:
                 gone = each.status is S.PENDING_CANCEL or (each.status is S.UNKNOWN and chance.random() < 0.5)
                 each.status = S.CANCELED if gone else S.NEW
         orders = [each for each in orders if each.status is not S.CANCELED]

@@ -6,6 +6,7 @@ import msgspec
 import pytest
 from engine_builders import (
     PATIENCE,
+    VENUE,
     WIDE,
     A,
     B,
@@ -13,29 +14,37 @@ from engine_builders import (
     CarelessVenue,
     Wild,
     book,
+    amends,
     cancels,
+    entries,
     listing,
     places,
     queries,
     report,
+    schedules,
     wild_event,
     wild_events,
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmpi.actions import Action, CancelOrder, NewOrder, QueryOrder, RequestLatch, RequestReconcile
+from mmpi.actions import Action, AmendOrder, CancelOrder, NewOrder, QueryOrder, RequestLatch, RequestReconcile
 from mmpi.config.models import MOST_INSTRUMENTS
+from mmpi.deadman import AHEAD
 from mmpi.desk import MAX_FUNDING_IDS
+from mmpi.differ import WORKING
 from mmpi.engine import Engine, EngineParams
 from mmpi.events import Event, ExecType, OpenOrder, Stopping, Timer
 from mmpi.instrument import BUY, MONEY_SCALE, SECOND, SELL, Side, make_instrument
 from mmpi.journal.record import MAX_PAYLOAD, Checkpoint, encode_payload
 from mmpi.orders import MAX_EXEC_IDS, MAX_FINISHED, Order, OrdStatus
 from mmpi.position import Position
+from mmpi.upkeep import UpkeepConfig
 
 S = OrdStatus
 TWO = (A, B)
+VENUES = st.sampled_from([None, VENUE])
+"""Orders go to a simulated exchange, or to a venue with a dead-man switch, limits and amends."""
 
 
 def limited(**limits: int) -> Bench:
@@ -490,13 +499,13 @@ def test_a_broken_identity_is_counted() -> None:
 # Whatever happens ------------------------------------------------------------------------------------------------
 
 
-def wild_bench() -> Bench:
+def wild_bench(upkeep: UpkeepConfig | None) -> Bench:
     """Return two instruments under limits that matter."""
     amounts = {"max_position": 25, "max_order": 11, "max_instrument": 60, "max_total": 90, "session_loss": 3,
                "max_drawdown": 4}  # fmt: skip
     scaled = {name: value * 1000 * MONEY_SCALE for name, value in amounts.items()}
     risk = msgspec.structs.replace(WIDE, orders_per_s=3.0, order_burst=12, max_open_orders=6, **scaled)
-    return Bench(TWO, risk=risk)
+    return Bench(TWO, risk=risk, upkeep=upkeep)
 
 
 def busy(bench: Bench) -> None:
@@ -506,7 +515,7 @@ def busy(bench: Bench) -> None:
 
 def one_step(bench: Bench, event: Event) -> list[Action]:
     """Handle an event and check all that must hold after any."""
-    engine = bench.engine
+    engine, now = bench.engine, event.recv_ts
     before = {
         (name, order.side, order.level, order.cl_ord_id): order.status
         for name, desk in engine.desks.items()
@@ -514,20 +523,33 @@ def one_step(bench: Bench, event: Event) -> list[Action]:
     }
     actions = bench.feed(event)
     assert engine.violations == 0
-    assert len({each.cl_ord_id for each in places(actions)}) == len(places(actions))
-    if places(actions):
+    new = entries(actions)
+    assert len({each.cl_ord_id for each in new}) == len(new)
+    if new:
+        assert engine.quoting
         assert engine.standing.connected
         assert engine.standing.reconciled
-        assert not engine.standing.stop
-        assert not engine.standing.halt
-        assert not engine.gate.breach
-    for name in engine.desks:
-        own = [each for each in actions if isinstance(each, NewOrder | CancelOrder) and each.instrument == name]
-        kinds = [isinstance(each, NewOrder) for each in own]
+        assert engine.standing.may_trade(engine.gate.breach)
+        assert engine.upkeep.dead_man.permits(now), "I5: placed without the switch"
+        assert engine.gate.unarmed == engine.upkeep.unarmed(now)
+    for name, desk in engine.desks.items():
+        own = [
+            each
+            for each in actions
+            if isinstance(each, NewOrder | CancelOrder | AmendOrder) and each.instrument == name
+        ]
+        kinds = [not isinstance(each, CancelOrder) for each in own]
         assert kinds == sorted(kinds), "cancels go before places"
-        check_places(bench, name, places(own), {each.cl_ord_id for each in cancels(own)}, before)
+        leaving = {each.cl_ord_id for each in cancels(own)} | {each.orig_cl_ord_id for each in amends(own)}
+        assert len(leaving) == len(cancels(own)) + len(amends(own)), "no order leaves twice"
+        check_places(bench, name, entries(own), leaving, before)
+        if engine.standing.connected and (engine.blocked or desk.fault):
+            assert not [each for each in desk.orders.live.values() if each.status in WORKING], "blocked, not pulled"
+            assert not entries(own)
+    assert all(time in (0, now + AHEAD) for time in schedules(actions))
+    assert len(schedules(actions)) <= 1
     if isinstance(event, Timer):
-        assert engine.wake_at == 0 or engine.wake_at > event.recv_ts, "a timer answered is not asked for again"
+        assert engine.wake_at == 0 or engine.wake_at > now, "a timer answered is not asked for again"
     if not engine.standing.connected:
         assert engine.wake_at == 0
         assert not actions or isinstance(actions[0], RequestLatch)
@@ -537,7 +559,7 @@ def one_step(bench: Bench, event: Event) -> list[Action]:
 def check_places(
     bench: Bench,
     name: str,
-    placed: list[NewOrder],
+    placed: list[NewOrder | AmendOrder],
     leaving: set[str],
     before: dict[tuple[str, Side, int, str], OrdStatus],
 ) -> None:
@@ -561,10 +583,10 @@ def check_places(
 
 
 @settings(max_examples=120)
-@given(wild_events())
-def test_no_sequence_of_events_breaks_an_invariant(script: list[Wild]) -> None:
-    """I1, I4, I11, I13: limits, slots, crossing, order of actions, identity and bounds hold after every event."""
-    bench = wild_bench()
+@given(VENUES, wild_events(upkeep=True))
+def test_no_sequence_of_events_breaks_an_invariant(upkeep: UpkeepConfig | None, script: list[Wild]) -> None:
+    """I1, I4, I5, I8, I11, I13: limits, slots, crossing, order of actions, switch, identity, bounds after any event."""
+    bench = wild_bench(upkeep)
     busy(bench)
     for wild in script:
         for event in wild_event(wild, bench):
@@ -575,28 +597,32 @@ def test_no_sequence_of_events_breaks_an_invariant(script: list[Wild]) -> None:
 
 
 @settings(max_examples=80)
-@given(wild_events(min_size=0, max_size=12), wild_events(stopping=True, max_size=25))
-def test_nothing_is_placed_once_stopping(before: list[Wild], after: list[Wild]) -> None:
+@given(VENUES, wild_events(min_size=0, max_size=12), wild_events(stopping=True, upkeep=True, max_size=25))
+def test_nothing_is_placed_once_stopping(
+    upkeep: UpkeepConfig | None, before: list[Wild], after: list[Wild]
+) -> None:
     """I14: from Stopping on no event sequence makes it place, and only reconciling with zero orders ends it."""
-    bench = wild_bench()
+    bench = wild_bench(upkeep)
     busy(bench)
     for wild in before:
         for event in wild_event(wild, bench):
             one_step(bench, event)
-    assert places(bench.stop()) == []
+    assert entries(bench.stop()) == []
     for wild in after:
         for event in wild_event(wild, bench):
             stopped = bench.engine.stopped
-            assert places(one_step(bench, event)) == []
+            actions = one_step(bench, event)
+            assert entries(actions) == []
+            assert set(schedules(actions)) <= {0}, "I5: the switch is refreshed by quoting alone"
             if bench.engine.stopped and not stopped:
                 assert bench.engine.live_orders() == 0
 
 
 @settings(max_examples=60)
-@given(wild_events(stopping=True), st.integers(0, 60))
-def test_a_restored_engine_acts_the_same(script: list[Wild], cut: int) -> None:
+@given(VENUES, wild_events(stopping=True, upkeep=True), st.integers(0, 60))
+def test_a_restored_engine_acts_the_same(upkeep: UpkeepConfig | None, script: list[Wild], cut: int) -> None:
     """I10: restored from a checkpoint at any point, it gives the same actions and checkpoints, byte for byte."""
-    bench = wild_bench()
+    bench = wild_bench(upkeep)
     busy(bench)
     twin: Engine | None = None
     number = 0
@@ -615,10 +641,12 @@ def test_a_restored_engine_acts_the_same(script: list[Wild], cut: int) -> None:
 
 
 @settings(max_examples=40)
-@given(st.integers(0, 10**6), st.sampled_from([0.0, 0.1, 0.4]))
-def test_it_keeps_straight_books_with_a_careless_venue(seed: int, loss: float) -> None:
+@given(VENUES, st.integers(0, 10**6), st.sampled_from([0.0, 0.1, 0.4]))
+def test_it_keeps_straight_books_with_a_careless_venue(
+    upkeep: UpkeepConfig | None, seed: int, loss: float
+) -> None:
     """I4, I11, I14: requests and answers lost, late and jumbled, connections cut: in the end the books agree."""
-    bench = Bench(TWO)
+    bench = Bench(TWO, upkeep=upkeep)
     venue, chance = CarelessVenue(TWO, seed, loss), random.Random(seed)
 
     def give(events: list[Event]) -> None:
@@ -661,6 +689,7 @@ def test_it_keeps_straight_books_with_a_careless_venue(seed: int, loss: float) -
         assert desk.position.lots == venue.matching.position("", name)
     assert (bench.engine.reconciling.taken, bench.engine.violations) == (0, 0)
     assert all(desk.orders.overfilled == 0 for desk in bench.engine.desks.values())
+    assert bench.engine.upkeep.dead_man.firings <= venue.firings
 
 
 # Bounds -----------------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from practice_builders import QUOTER, STRANGER, cancel, order, orders, signed, status
 from runtime_builders import ACCOUNT, INSTANCE, OTHER_INSTANCE, Practice, cloid, guardian_signer, practice, until
@@ -199,11 +200,56 @@ async def test_a_half_open_connection(tmp_path: Path, monkeypatch: pytest.Monkey
 async def test_nonces_never_repeat(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Cancels in the same millisecond, or after the clock went back, still have nonces that grow."""
     async with practice(tmp_path) as venue, held(of(venue)) as hand:
-        now = time.time_ns()
+        now = hand._now()
         for each in (now, now, now - 1_000_000_000):
             (oid,) = place(venue, cloid(next(_nonces)))
             listed = await hand.live_orders()
-            monkeypatch.setattr(time, "time_ns", lambda each=each: each)
+            monkeypatch.setattr(hand, "_now", lambda each=each: each)
             await hand.cancel(listed)
             monkeypatch.undo()
             assert oid not in live(venue)
+
+
+YEAR_NS = 365 * 86_400 * 10**9
+
+
+@pytest.mark.parametrize("years", [-5, 5])
+async def test_a_clock_set_right_under_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, years: int) -> None:
+    """I8: a box that booted years off cancels at once; setting its clock right changes nothing of what is signed."""
+    async with practice(tmp_path) as venue:
+        wrong = time.time_ns() + years * YEAR_NS
+        monkeypatch.setattr(hand_module.time, "time_ns", lambda: wrong)
+        hand = of(venue)
+        monkeypatch.undo()
+        assert abs(hand._now() - wrong) < 10**9, "the wall clock is right again, and the hand does not look at it"
+        async with held(hand):
+            assert abs(hand._ahead_ms - years * YEAR_NS // 10**6) < 2000
+            (oid,) = place(venue, cloid(1))
+            await hand.cancel(await hand.live_orders())
+            assert (oid in live(venue), hand.failures, hand._link.connects) == (False, 0, 1)
+
+
+@pytest.mark.parametrize("years", [-5, 5])
+async def test_a_clock_that_moved_is_measured_again(tmp_path: Path, years: int) -> None:
+    """A refused cancel has the clock measured, so the next one bears the venue's time and a nonce that it takes."""
+    async with practice(tmp_path) as venue, held(of(venue)) as hand:
+        place(venue, cloid(1))
+        listed = await hand.live_orders()
+        hand._base += years * YEAR_NS
+        with pytest.raises(RemoteError, match="cancel refused: "):
+            await hand.cancel(listed)
+        await hand.cancel(listed)
+        assert live(venue) == set()
+
+
+async def test_an_order_that_takes_anothers_place_is_news(tmp_path: Path) -> None:
+    """One message that tells an end and a beginning, as an amend's does, leaves as many live and is news."""
+    async with practice(tmp_path) as venue, held(of(venue)) as hand:
+        (first,) = place(venue, cloid(1))
+        await until(lambda: set(hand.live) == {str(first)})
+        hand.news.clear()
+        old = {"coin": "BTC", "side": "B", "limitPx": "1", "sz": "1", "oid": first, "cloid": cloid(1)}
+        new = old | {"oid": first + 1, "cloid": cloid(2)}
+        told = [{"order": old, "status": "canceled"}, {"order": new, "status": "open"}]
+        hand._frame(msgspec.json.encode({"channel": "orderUpdates", "data": told}), 0)
+        assert (set(hand.live), hand.news.is_set()) == ({str(first + 1)}, True)

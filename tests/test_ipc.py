@@ -262,3 +262,20 @@ async def test_the_time_allowed_is_the_guardians(tmp_path: Path) -> None:
         assert parts == [1, 2]
         async for _ in call(server.path, {}, 0.02):
             await asyncio.sleep(0.05)
+
+
+def test_the_end_of_the_process_is_quiet(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A command that is still at work when the server's process ends leaves no traceback behind."""
+    complaints: list[dict[str, Any]] = []
+
+    async def scene() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+        async with serving(tmp_path) as server:
+            reader, writer = await opened(server, b'{"sleep":60}\n')
+            await until(lambda: server._clients == 1 and not server._idle)
+            await server.close()
+        del reader, writer
+
+    asyncio.run(scene())
+    assert complaints == []
+    assert "Traceback" not in capsys.readouterr().err

@@ -146,7 +146,8 @@ def test_a_second_run_goes_on_in_the_same_folder(run: Run, venue: Practice, tmp_
         (["--url", "127.0.0.1:8765"], "--url '127.0.0.1:8765': not an address; allowed: http(s)://host[:port]"),
         (["--prune"], "--prune: allowed only with --max-gb"),
         (["--max-gb", "0.1", "--prune"], "--max-gb 0.1 --rotate-mb 64: with --prune --max-gb must be at least twice"),
-        (["--ca-file", "/none", "--url", "https://127.0.0.1:1"], "/none: no certificates can be read"),
+        (["--ca-file", "/none"], "--ca-file /none: allowed only with an https:// address, not http://127.0.0.1:"),
+        (["--ca-file", "/none", "--url", "https://127.0.0.1:1"], "--ca-file /none: no certificates can be read"),
     ],
 )
 def test_what_cannot_be_recorded(run: Run, venue: Practice, tmp_path: Path, more: list[str], said: str) -> None:
@@ -164,6 +165,7 @@ def test_what_cannot_be_recorded(run: Run, venue: Practice, tmp_path: Path, more
         (["record"], "the following arguments are required: venue, --coins, --out"),
         (["record", "elsewhere", "--coins", "BTC", "--out", "x"], "invalid choice: 'elsewhere'"),
         (["record", "hyperliquid", "--coins", "BTC"], "required: --out"),
+        (["record", "hyperliquid", "--coins", "BTC", "--out", ""], "argument --out: '' is empty; allowed: a folder"),
         (["record", "hyperliquid", "--coins", "BTC", "--out", "x", "--rotate-mb", "0"], "0 is not a number above 0"),
         (["record", "hyperliquid", "--coins", "BTC", "--out", "x", "--network", "devnet"], "invalid choice: 'devnet'"),
     ],

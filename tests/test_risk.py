@@ -6,10 +6,20 @@ from engine_builders import WIDE, A
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmpi.actions import Approved, CancelOrder, NewOrder, QueryOrder, RequestLatch, RequestReconcile
+from mmpi.actions import (
+    AmendOrder,
+    Approved,
+    CancelOrder,
+    NewOrder,
+    QueryOrder,
+    RequestBudget,
+    RequestLatch,
+    RequestReconcile,
+    ScheduleCancel,
+)
 from mmpi.instrument import BUY, MONEY_SCALE, SECOND, SELL, Side, make_instrument
 from mmpi.ports import Quote, QuoteLevel
-from mmpi.risk import Exposure, Refusal, RiskConfig, RiskGate, at_stake, reduces
+from mmpi.risk import Exposure, GateState, Refusal, RiskConfig, RiskGate, at_stake, reduces
 
 NOW = 1_000 * SECOND
 MIN10 = make_instrument("M", "1", "1", min_notional="10000")
@@ -376,3 +386,139 @@ def test_default_limits_are_consistent() -> None:
     config = RiskConfig()
     assert config.max_order <= config.max_position <= config.max_instrument <= config.max_total
     assert 0 < config.session_loss <= config.capital
+
+
+# Without a dead-man switch ----------------------------------------------------------------------------------------
+
+
+def unarmed(percent: float = 25.0, **limits: float) -> RiskGate:
+    """Return an open gate whose venue would not cancel for us."""
+    made = RiskGate(msgspec.structs.replace(gate(**limits).config, unarmed_percent=percent))
+    made.open = True
+    made.set_unarmed(True)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("limits", "at", "refusal"),
+    [
+        ({"max_order": 4000}, exposure(), Refusal.ORDER_NOTIONAL),
+        ({"max_position": 12_000}, exposure(position=2), Refusal.POSITION),
+        ({"max_position": 12_000}, exposure(buys=2), Refusal.POSITION),
+        ({"max_instrument": 12_000}, exposure(sells=2), Refusal.INSTRUMENT_NOTIONAL),
+        ({"max_total": 12_000}, exposure(elsewhere=2000), Refusal.TOTAL_EXPOSURE),
+    ],
+)
+def test_unarmed_each_limit_on_amounts_is_a_quarter(
+    limits: dict[str, float], at: Exposure, refusal: Refusal
+) -> None:
+    """I5: one lot fits in a quarter of each limit, two do not; armed again, two do."""
+    risk = unarmed(**limits)
+    assert verdict(risk, order(), at) is None
+    assert verdict(risk, order(size=2), at) is refusal
+    risk.set_unarmed(False)
+    assert verdict(risk, order(size=2), at) is None
+    risk.set_unarmed(True)
+    assert verdict(risk, order(size=2), at) is refusal
+
+
+def test_unarmed_what_reduces_still_passes() -> None:
+    """A position from before is beyond the smaller limit: the way back to flat is open."""
+    risk = unarmed(max_position=12_000, max_order=12_000)
+    assert verdict(risk, order(SELL, size=10), exposure(position=10)) is None
+    assert verdict(risk, order(BUY), exposure(position=10)) is Refusal.POSITION
+
+
+def test_unarmed_the_hard_band_stays_where_it_is() -> None:
+    """It latches: a switch that is refused must not turn a position that was sound into a latch."""
+    risk = unarmed(max_position=10_000)
+    assert risk.inventory(12, 2000, A) == ""
+    assert risk.inventory(13, 2000, A) == "hard_inventory"
+    assert risk.limit(2000, A) == 2
+
+
+@pytest.mark.parametrize("percent", [0.0, 25.0, 100.0])
+def test_unarmed_quotes_are_cut_to_size(percent: float) -> None:
+    """Smaller orders rather than none, each worth no more than the smaller limit; at 100 % nothing changes; at 0 %
+    nothing is wanted."""
+    risk = unarmed(percent, max_order=8000, max_position=100_000)
+    quote = ladder(8, 3, 1)
+    shaped = risk.shape(quote, A, 0, 2000)
+    # A quarter of 8000 buys two lots at 999, one at 1001.
+    expected = {0.0: ([], []), 25.0: ([2, 2, 1], [1, 1, 1]), 100.0: ([8, 3, 1], [7, 3, 1])}[percent]
+    assert (sizes(shaped.bids), sizes(shaped.asks)) == expected
+    for rung in (*shaped.bids, *shaped.asks):
+        assert verdict(risk, order(size=rung.size, price=rung.price)) is None
+
+
+def test_a_cut_is_made_anew_when_the_switch_changes() -> None:
+    """The same quote again is cut as it was, but not across a change of the limits."""
+    risk, quote = unarmed(max_order=8000), ladder(4)
+    small = risk.shape(quote, A, 0, 2000)
+    assert risk.shape(quote, A, 0, 2000).bids is small.bids
+    risk.set_unarmed(False)
+    assert risk.shape(quote, A, 0, 2000) is quote
+    risk.set_unarmed(True)
+    assert risk.shape(quote, A, 0, 2000) == small
+
+
+def test_the_smaller_limits_come_back_from_a_checkpoint() -> None:
+    """I10: restored, it is as strict as it was."""
+    made = unarmed(max_order=4000)
+    again = RiskGate(made.config)
+    again.restore(msgspec.json.decode(msgspec.json.encode(made.checkpoint()), type=GateState))
+    assert again.unarmed
+    assert verdict(again, order(size=2)) is Refusal.ORDER_NOTIONAL
+    again.restore(gate(max_order=4000).checkpoint())
+    assert verdict(again, order(size=2)) is None
+
+
+@given(limits, lots, amounts, amounts, st.integers(0, 10_000), wanted, st.sampled_from([0.0, 10.0, 25.0, 99.9]))
+def test_unarmed_never_lets_more_through(
+    limits: dict[str, float], position: int, buys: int, sells: int, elsewhere: int,
+    wanted: list[tuple[Side, int, int]], percent: float,
+) -> None:  # fmt: skip
+    """What passes the smaller limits passes the full ones, for every order and exposure."""
+    strict, full = unarmed(percent, price_band_bps=10_000.0, **limits), gate(price_band_bps=10_000.0, **limits)
+    for side, price, size in wanted:
+        at = exposure(position, buys, sells, elsewhere=elsewhere)
+        if verdict(strict, order(side, price, size), at) is None:
+            assert verdict(full, order(side, price, size), at) is None
+
+
+# Amends -----------------------------------------------------------------------------------------------------------
+
+
+def amend(side: Side = BUY, price: int = 1000, size: int = 1) -> AmendOrder:
+    return AmendOrder("A", "0x0", "7", "0x1", side, price, size, 0)
+
+
+@given(limits, lots, amounts, amounts, st.integers(0, 10_000), wanted)
+def test_an_amend_is_judged_as_the_order_it_puts_on_the_book(
+    limits: dict[str, float], position: int, buys: int, sells: int, elsewhere: int, wanted: list[tuple[Side, int, int]]
+) -> None:
+    """I1: the order it replaces may fill as well, and is in the exposure: so there is no other rule for it."""
+    first, second = gate(**limits), gate(**limits)
+    for side, price, size in wanted:
+        at = exposure(position, buys, sells, elsewhere=elsewhere)
+        answer = second.approve(amend(side, price, size), A, at, NOW)
+        assert verdict(first, order(side, price, size), at) is (answer if isinstance(answer, Refusal) else None)
+    assert first.refusals == second.refusals
+
+
+def test_an_amend_cannot_slip_past_the_limits() -> None:
+    """I1: the way for cancels and questions does not take one; a closed gate refuses it."""
+    with pytest.raises(AssertionError):
+        gate().pass_through(amend(), NOW)
+    closed = gate()
+    closed.open = False
+    assert closed.approve(amend(), A, exposure(), NOW) is Refusal.NOT_QUOTING
+
+
+def test_questions_to_the_venue_always_pass() -> None:
+    """I5: a closed gate lets the dead-man switch and the question for the budget through."""
+    closed = gate(session_loss=1, order_burst=0)
+    closed.open = False
+    closed.equity(-MONEY_SCALE)
+    for action in (ScheduleCancel(0), ScheduleCancel(NOW + 8 * SECOND), RequestBudget()):
+        assert closed.pass_through(action, NOW) == Approved(NOW, action)

@@ -38,6 +38,7 @@ from mmpi.events import (
     VenueFault,
 )
 from mmpi.instrument import BUY, MILLISECOND, MONEY_SCALE, SECOND, SELL, make_instrument, money
+from mmpi.venues.hyperliquid import reconcile as reconcile_module
 from mmpi.venues.hyperliquid.messages import FIRST_SPOT, instrument_from_meta
 from mmpi.venues.hyperliquid.session import MAX_IN_FLIGHT, HyperliquidSession
 from mmpi.venues.hyperliquid.signing import connection_id
@@ -142,13 +143,25 @@ def test_in_flight_posts_are_counted() -> None:
     """From so many unanswered posts on the session calls itself full; a withdrawal or a disconnection makes room."""
     session = new_session()
     for number in range(MAX_IN_FLIGHT):
-        assert not session.is_full()
+        assert not session.is_full(NOW)
         [frame] = sent(session, CancelOrder("BTC", cloid(number), "1"))
-    assert session.is_full()
+    assert session.is_full(NOW)
     session.withdraw()
-    assert not session.is_full()
+    assert not session.is_full(NOW)
     session.disconnected(NOW)
-    assert session._out.waiting() == 0
+    assert session._out.waiting(NOW) == 0
+
+
+def test_answers_that_got_lost_do_not_fill_a_session_for_ever() -> None:
+    """A post is in flight for ten seconds at most; an answer that comes even later is still that order's."""
+    session = new_session()
+    for number in range(MAX_IN_FLIGHT):
+        [frame] = sent(session, NewOrder("BTC", cloid(number), BUY, 500_000, 100, 0))
+    assert session.is_full(NOW + 10 * SECOND)
+    later = NOW + 10 * SECOND + 1
+    assert (session.is_full(later), session._out.waiting(later), session._out.is_placing(later)) == (False, 0, False)
+    events = session.receive(statuses(frame["id"], {"resting": {"oid": 7}}), later)
+    assert outcome(events) == [(ExecType.NEW, cloid(MAX_IN_FLIGHT - 1), "7")]
 
 
 # Dead-man switch, budget --------------------------------------------------------------------------------------------
@@ -225,6 +238,16 @@ def test_funding_is_booked_once() -> None:
         user_fundings(funding(3000, "2"), funding(3000, "9", "WIF"), funding(2000, "-0.25"), snapshot=True), NOW
     )
     assert again == [Funding(NOW, "BTC", 3000 * MILLISECOND, "BTC:3000", money("2"))]
+
+
+def test_a_list_of_payments_that_cannot_be_read_is_none() -> None:
+    """After it the next list is still the first, and so history."""
+    session = new_session()
+    broken = user_fundings(funding(1500, "1e9"))
+    assert session.receive(broken, NOW) == []
+    assert session.unreadable == 1
+    assert session.receive(user_fundings(funding(1000, "-1.5"), snapshot=True), NOW) == []
+    assert len(session.receive(user_fundings(funding(2000, "-0.25")), NOW)) == 1
 
 
 @pytest.mark.parametrize("text", [
@@ -313,6 +336,20 @@ def test_adopted_orders_are_ours_from_then_on() -> None:
     assert payload(frame)["oid"] == 50
 
 
+def test_an_adopted_order_is_cancelled_by_its_number() -> None:
+    """It has no id that the venue knows, so it does not share a frame with orders that have nothing but one."""
+    session = with_options(adopt=True)
+    reconcile(session, order(50, None), spot=[])
+    adopted, unnamed = CancelOrder("BTC", "oid 50", "50"), CancelOrder("BTC", cloid(1), "")
+    first, second = sent(session, unnamed, adopted, CancelOrder("BTC", cloid(2), "9"))
+    assert payload(first)["action"] == {"type": "cancel", "cancels": [{"a": 3, "o": 50}]}
+    assert payload(second)["action"]["type"] == "cancelByCloid"
+    assert [each["cloid"] for each in payload(second)["action"]["cancels"]] == [cloid(1), cloid(2)]
+    assert outcome(session.receive(statuses(first["id"], "success"), NOW)) == [(ExecType.CANCELED, "oid 50", "50")]
+    ends = outcome(session.receive(statuses(second["id"], "success", "success"), NOW))
+    assert [(what, name) for what, name, _ in ends] == [(ExecType.CANCELED, cloid(1)), (ExecType.CANCELED, cloid(2))]
+
+
 def test_a_spot_position_is_the_balance() -> None:
     """In whole lots, what fees left over of one cut off; without a balance it is nothing."""
     balances = [
@@ -369,6 +406,39 @@ def test_what_is_signed_bears_the_venues_time() -> None:
     [second] = sent(session, CancelOrder("BTC", cloid(1), "1"))
     assert payload(second)["nonce"] == payload(first)["nonce"] + 1
     assert payload(second)["expiresAfter"] == NOW // MILLISECOND + 2000
+
+
+DAY_NS = 86_400 * SECOND
+
+
+def test_nonces_after_the_clock_was_wrong() -> None:
+    """Within the day that the venue allows they go on rising; from beyond it they come back, as none was taken."""
+    session = new_session()
+    cancel = CancelOrder("BTC", cloid(1), "1")
+
+    def nonce(offset: int) -> int:
+        session.set_offset(offset)
+        [frame] = sent(session, cancel)
+        assert payload(frame)["expiresAfter"] == (NOW - offset) // MILLISECOND + 2000, "by the time as it is known now"
+        return int(payload(frame)["nonce"])
+
+    right = NOW // MILLISECOND
+    assert [nonce(0), nonce(0), nonce(SECOND)] == [right, right + 1, right + 2]
+    hour = right + 3_600_000
+    assert [nonce(-3600 * SECOND), nonce(0)] == [hour, hour + 1], "the venue took these"
+    assert [nonce(-400 * DAY_NS), nonce(0)] == [right + 400 * 86_400_000, right], "and not these"
+
+
+def test_a_round_without_an_end_gathers_no_fills_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a halt an unanswered round is not asked again; the fills of other hands that it notes are bounded."""
+    monkeypatch.setattr(reconcile_module, "MAX_LATELY", 10)
+    session = new_session()
+    sent(session, RequestReconcile("test"))
+    session.receive(user_fills(snapshot=True), NOW)
+    for tid in range(50):
+        session.receive(user_fills(fill(tid, 7)), NOW)
+    assert session._round is not None
+    assert list(session._round._lately) == list(range(40, 50))
 
 
 def test_every_new_event_can_be_journalled() -> None:

@@ -2,7 +2,9 @@
 
 import gzip
 import json
+import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +19,30 @@ from mmpi.actions import (
     CancelOrder,
     NewOrder,
     QueryOrder,
+    RequestBudget,
     RequestLatch,
     RequestReconcile,
     TimeInForce,
 )
 from mmpi.errors import LocalError
-from mmpi.events import BookSnapshot, Event, ExecReport, ExecType, Mark, OpenOrder, Reconciled, Trade, VenueFault
+from mmpi.events import (
+    RATE_LIMIT,
+    BookSnapshot,
+    Event,
+    ExecReport,
+    ExecType,
+    Mark,
+    OpenOrder,
+    Reconciled,
+    Trade,
+    VenueFault,
+)
 from mmpi.instrument import BUY, SECOND, SELL
 from mmpi.venues.hyperliquid import fills, names, outbox
 from mmpi.venues.hyperliquid.messages import CHANNELS, Message, instrument_from_meta
 from mmpi.venues.hyperliquid.session import HyperliquidSession
 from mmpi.venues.hyperliquid.signing import Signer, connection_id
+from mmpi.venues.hyperliquid.words import MAX_REASON
 
 WIRE = Path(__file__).resolve().parents[1].parent / "shared" / "data" / "wire" / "hyperliquid"
 RECORDED = WIRE / "ws_l2book_trades_btc_20250126.jsonl.gz"
@@ -378,6 +393,10 @@ REFUSALS = [
     "Order price too far from oracle",
     "Price too far from oracle asset=3",
     "Order would cause position to exceed margin tier limit at current leverage",
+    "Order has insufficient spot balance to trade",
+    "Insufficient spot balance asset=10107",
+    "Reduce-only is invalid for spot trading.",
+    "Only post-only orders allowed immediately after network upgrade",
 ]
 ACTION_REFUSALS = [
     "Invalid nonce: duplicate nonce 1700000000000",
@@ -385,7 +404,9 @@ ACTION_REFUSALS = [
     "Must deposit before performing actions. User: 0x00",
     "Too many cumulative requests sent (10001 > 10000) for cumulative volume traded $0.0.",
     "Unable to recover signer.",
+    "Vault not registered: 0x5a5a",
     "Action expired",
+    "Action already expired",
 ]
 
 
@@ -462,6 +483,40 @@ def test_an_error_instead_of_an_answer_is_told_as_it_came() -> None:
     text = "rate limit: 429 Too Many Requests"
     assert (report.reason, session.last_error) == (text, text)
     assert session.unreadable == 0
+
+
+@pytest.mark.parametrize(("text", "is_limit"), [
+    ("429", True), ("429 Too Many Requests", True), ("HTTP 429: slow down", True), ("Error: Too Many Requests", True),
+    ("Order price too far from oracle asset=10429", False), ("Insufficient margin to place order. asset=429", False),
+    ("Post only order would have immediately matched, bbo was 64290@64291. asset=0", False),
+    ("503 Service Unavailable, request 1429", False),
+])  # fmt: skip
+def test_a_number_that_looks_like_https_limit_is_none(text: str, is_limit: bool) -> None:
+    """HTTP's 429 stands in front; anywhere else it is part of a price, of an asset's or of an order's number."""
+    session = new_session()
+    [frame] = sent(session, place(1))
+    [report] = reports(session.receive(answer(frame["id"], "action", {"status": "err", "response": text}), NOW))
+    assert report.reason.startswith(RATE_LIMIT) is is_limit
+
+
+def test_a_reason_is_bounded() -> None:
+    """A venue's endless sentence does not fill the journal, wherever it stands."""
+    endless = "Something new " * 100_000
+    session = new_session()
+    [first, second, third, fourth, fifth] = [sent(session, place(number))[0]["id"] for number in range(5)]
+    [query] = sent(session, QueryOrder("BTC", cloid(9), "9"))
+    events = [
+        *session.receive(statuses(first, {"error": endless}), NOW),
+        *session.receive(statuses(second, endless), NOW),
+        *session.receive(answer(third, "action", {"status": "err", "response": endless}), NOW),
+        *session.receive(answer(fourth, "error", endless), NOW),
+        *session.receive(answer(fifth, endless, 1), NOW),
+        *session.receive(answer(query["id"], "info", {"data": {"status": endless}}), NOW),
+        *session.receive(update(11, cloid(1), endless), NOW),
+    ]
+    assert len(reports(events)) == 7
+    assert max(len(report.reason) for report in reports(events)) <= MAX_REASON + len(RATE_LIMIT) + 2
+    assert len(session.last_error) <= 200
 
 
 def test_cancels_are_answered_one_by_one() -> None:
@@ -813,7 +868,7 @@ def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert outcome(session.receive(user_fills(fill(1, 1)), NOW)) == [(ExecType.TRADE, cloid(1), "1")]
     for number in range(20):
         sent(session, place(number))
-    assert session._out.waiting() == 5
+    assert session._out.waiting(NOW) == 5
     strangers = [fill(tid, 1000 + tid) for tid in range(100, 120)]
     let_go = session.receive(user_fills(*strangers), NOW)
     assert [report.exec_id for report in reports(let_go)] == [str(tid) for tid in range(100, 117)]
@@ -933,6 +988,100 @@ def test_receive_never_raises_on_damaged_frames(frame: bytes, data: st.DataObjec
 def test_receive_never_raises_on_wrong_shapes(name: str, data: object) -> None:
     """Sound JSON of any other shape on a known channel never raises."""
     busy_session().receive(channel(name, data), NOW)
+
+
+WILD = ["1e300", "-1e300", "1e-300", "nan", "-inf", "1e999999", "-1e900000", "9" * 30, "-1", "0", "", "\u0664", "1_0"]
+NUMBERS = [-(2**70), -1, 0, 2**43, 2**53, 2**63, 2**64, 10**30, 10**5000]
+
+
+def paths(value: object, at: tuple[object, ...] = ()) -> list[tuple[object, ...]]:
+    """Return the ways to every leaf of a JSON value."""
+    if isinstance(value, dict):
+        return [way for key, each in value.items() for way in paths(each, (*at, key))]
+    if isinstance(value, list):
+        return [way for index, each in enumerate(value) for way in paths(each, (*at, index))]
+    return [at]
+
+
+def mutated(value: Any, at: tuple[Any, ...], leaf: object) -> Any:
+    """Return a copy of a JSON value with another leaf."""
+    if not at:
+        return leaf
+    if isinstance(value, dict):
+        return {key: mutated(each, at[1:], leaf) if key == at[0] else each for key, each in value.items()}
+    return [mutated(each, at[1:], leaf) if index == at[0] else each for index, each in enumerate(value)]
+
+
+def whole_frames() -> list[bytes]:
+    """Return one frame of every kind that moves something; the posts are those of `busy_session`."""
+    book = {"coin": "BTC", "time": 1, "levels": [[{"px": "1", "sz": "2", "n": 1}], [{"px": "3", "sz": "2", "n": 1}]]}
+    paid = {"time": 5, "coin": "BTC", "usdc": "-1.5", "szi": "1", "fundingRate": "0.1"}
+    return [
+        channel("l2Book", book),
+        channel("trades", [{"coin": "BTC", "side": "B", "px": "1", "sz": "2", "time": 9, "tid": 4, "hash": "0x"}]),
+        channel("activeAssetCtx", {"coin": "BTC", "ctx": {"markPx": "1", "oraclePx": "1", "funding": "0.1"}}),
+        update(11, cloid(1), "open"),
+        user_fills(fill(1, 11)),
+        channel("userFundings", {"user": "x", "fundings": [paid]}),
+        channel("user", {"nonUserCancel": [{"coin": "BTC", "oid": 11}]}),
+        statuses(1, {"resting": {"oid": 11}}),
+        open_orders(2, order(11, cloid(1))),
+        state(3, BTC="1"),
+        fill_list(4, fill(2, 11)),
+        answer(5, "info", {"type": "userRateLimit", "data": {"cumVlm": "1", "nRequestsUsed": 1, "nRequestsCap": 2}}),
+    ]
+
+
+@pytest.mark.parametrize("number", range(12))
+def test_whatever_number_comes_can_be_journalled(number: int) -> None:
+    """Every number of every frame replaced by wild ones: no exception, and no event that 64 bits do not hold."""
+    sound = json.loads(whole_frames()[number])
+    told = 0
+    leaves = [*WILD, 1e300, -0.0, *NUMBERS, *map(str, NUMBERS[:-1]), None]
+    for way, some in [((), [sound["data"]]), *[(way, leaves) for way in paths(sound["data"])]]:
+        for leaf in some:
+            session = busy_session()
+            sent(session, RequestBudget())
+            session.receive(user_fills(snapshot=True), NOW)
+            session.receive(whole_frames()[0], NOW)
+            session.receive(update(11, cloid(1), "open"), NOW)
+            frames = whole_frames()
+            with int_digits(6000):
+                frames[number] = json.dumps(sound | {"data": mutated(sound["data"], way, leaf)}).encode()
+            for frame in frames[number:] if 8 <= number <= 10 else frames[number : number + 1]:
+                for event in session.receive(frame, NOW):
+                    told += 1
+                    assert msgspec.msgpack.decode(msgspec.msgpack.encode(event), type=type(event)) == event
+    assert told, "the frame as it should be is read"
+
+
+@contextmanager
+def int_digits(limit: int) -> Iterator[None]:
+    """Allow longer integers in text meanwhile."""
+    before = sys.get_int_max_str_digits()
+    sys.set_int_max_str_digits(limit)
+    try:
+        yield
+    finally:
+        sys.set_int_max_str_digits(before)
+
+
+@pytest.mark.parametrize("size", ["nan", "1e900000", "-1e999999", "9" * 40, "x"])
+def test_a_fill_that_cannot_be_read_takes_no_other_along(size: str) -> None:
+    """It is counted; those before and behind it in the same frame are told."""
+    for number, key in enumerate(("sz", "px", "fee")):
+        session, number = with_history(), 10 * number
+        events = session.receive(
+            user_fills(fill(number, 7), fill(number + 1, 7, **{key: size}), fill(number + 2, 7)), NOW
+        )
+        assert [report.exec_id for report in reports(events)] == [str(number), str(number + 2)], key
+        assert session.unreadable == 1
+
+
+def test_a_fee_finer_than_money_costs_no_fill() -> None:
+    """What is below 10^-12 of a fee is cut off."""
+    [report] = reports(with_history().receive(user_fills(fill(1, 7, fee="-0.0000000000019")), NOW))
+    assert (report.size, report.fee) == (40, -1)
 
 
 @given(st.sampled_from(["action", "info", "error", "?"]), json_values, st.integers(min_value=1, max_value=5))

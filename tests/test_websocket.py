@@ -6,6 +6,8 @@ import socket
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from runtime_builders import Ear, kept_up, shake_hands, tcp_server, until
@@ -266,6 +268,46 @@ def test_a_certificate_is_checked() -> None:
     context = Ear().link("wss://127.0.0.1/ws")._tls
     assert context is not None
     assert (context.verify_mode, context.check_hostname) == (ssl.CERT_REQUIRED, True)
+
+
+@pytest.mark.parametrize("years", [-10, 10])
+async def test_a_certificate_whose_dates_our_clock_contradicts(tmp_path: Path, years: int) -> None:
+    """Only a link that was told to goes on then, each time after one try with the dates; one of our days was wrong."""
+    pytest.importorskip("cryptography", reason="the practice extra (cryptography) is not installed")
+    from mmpi.practice.hyperliquid.tls import server_context
+
+    context, ca_file = server_context(tmp_path / "tls", datetime.now(UTC) + years * timedelta(days=365))
+
+    async def talk(peer: ServerConnection) -> None:
+        await peer.send("x")
+
+    async with serve(talk, "127.0.0.1", 0, ssl=context) as running:
+        url = f"wss://127.0.0.1:{next(iter(running.sockets)).getsockname()[1]}/ws"
+        strict, lenient = Ear(), Ear()
+        plain = Link(url, strict.on_open, strict.on_frame, strict.closed.append, ca_file=str(ca_file))
+        stop = Link(url, lenient.on_open, lenient.on_frame, lenient.closed.append, ca_file=str(ca_file), any_date=True)
+        async with kept_up(plain), kept_up(stop):
+            await until(lambda: len(lenient.frames) >= 2 and len(strict.closed) >= 3)
+    assert strict.opened == 0
+    wrong = "not yet valid" if years > 0 else "has expired"
+    assert all(wrong in why for why in strict.closed)
+    assert wrong in lenient.closed[0] and wrong not in lenient.closed[1] and wrong in lenient.closed[2]
+
+
+async def test_an_old_certificate_of_somebody_else_is_refused(tmp_path: Path) -> None:
+    """Whoever takes any date still takes no authority that it was not told to trust."""
+    pytest.importorskip("cryptography", reason="the practice extra (cryptography) is not installed")
+    from mmpi.practice.hyperliquid.tls import server_context
+
+    context, _ = server_context(tmp_path / "theirs", datetime(2015, 1, 1, tzinfo=UTC))
+    _, ca_file = server_context(tmp_path / "ours")
+    ear = Ear()
+    async with serve(lambda peer: peer.wait_closed(), "127.0.0.1", 0, ssl=context) as running:
+        url = f"wss://127.0.0.1:{next(iter(running.sockets)).getsockname()[1]}/ws"
+        link = Link(url, ear.on_open, ear.on_frame, ear.closed.append, ca_file=str(ca_file), any_date=True)
+        async with kept_up(link):
+            await until(lambda: len(ear.closed) >= 4)
+    assert ear.opened == 0
 
 
 async def test_cancelling_ends_the_connection() -> None:

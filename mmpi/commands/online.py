@@ -147,6 +147,7 @@ def _load(settings: Settings, facts: VenueFacts) -> Load:
         requests_per_hour=per_s * 3600,
         refreshes_per_hour=SECOND / REFRESH * 3600,
         budget_low=settings.venue.budget_low,
+        budget_reserve=settings.venue.budget_reserve,
         capital=Decimal(risk.capital) / MONEY_SCALE,
         unarmed_order=Decimal(risk.max_order) / MONEY_SCALE * Decimal(str(risk.unarmed_percent)) / 100,
         perpetuals=not all(spot.values()),

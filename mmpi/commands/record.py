@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from mmpi.commands.record_words import Progress, Report, in_words
-from mmpi.errors import ConfigError, DeviceError, RefusedError
+from mmpi.errors import ConfigError, DeviceError, RefusedError, RemoteError
 from mmpi.instrument import SECOND, Nanos
 from mmpi.runtime import recording
 from mmpi.runtime.board import lock
@@ -45,6 +45,8 @@ def run(args: argparse.Namespace) -> int:
     """Return 0 once it was asked to end, or --seconds or --max-gb are reached."""
     wanted = coin_names(args.coins)
     url = base_url(args.url, args.network)
+    if args.ca_file and not url.startswith("https:"):
+        raise ConfigError(f"--ca-file {args.ca_file}: allowed only with an https:// address, not {url}")
     folder: Path = args.out
     clock = ReceiveClock()
     guard = _folder(folder)
@@ -147,7 +149,10 @@ class _Recorder:
         self._args, self._clock, self._files, self._mended = args, clock, files, mended
         self._url = url
         self._address = VenueSettings(url=url).websocket_url()
-        self._capture = Capture(self._address, self._say, clock, args.ca_file)
+        try:
+            self._capture = Capture(self._address, self._say, clock, args.ca_file)
+        except ConfigError as error:
+            raise ConfigError(f"--ca-file {error}") from None
         self._progress = Progress() if sys.stderr.isatty() and not args.json else None
         self._spool: Spool | None = None
 
@@ -157,7 +162,12 @@ class _Recorder:
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
         asking = asyncio.create_task(ask(self._address, ca_file=self._args.ca_file, clock=self._clock.now))
-        facts = await _unless(stop, asking)
+        try:
+            facts = await _unless(stop, asking)
+        except RemoteError as error:
+            if "CERTIFICATE_VERIFY_FAILED" not in str(error):
+                raise
+            raise RemoteError(f"{error}; set --ca-file to its authority's certificate") from None
         if facts is None:
             return self._report([], 0.0, "asked to stop")
         markets = chosen(facts, wanted)

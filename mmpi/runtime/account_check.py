@@ -39,6 +39,7 @@ class Load(msgspec.Struct, frozen=True):
     refreshes_per_hour: float
     """Of the dead-man switch, once the venue lets it be set; each is a request, too."""
     budget_low: int
+    budget_reserve: int
     capital: Decimal
     unarmed_order: Decimal
     """The largest order while the venue refuses the dead-man switch."""
@@ -171,6 +172,9 @@ def _budget(limit: RateLimit | None, load: Load, live: bool) -> tuple[Level, str
         f"; the rest lasts {_duration(lasts_s)} without a fill if all {load.orders} orders move at every update "
         f"({per_hour:.0f} requests an hour); each USDC traded is one more"
     )
+    if left <= load.budget_reserve:
+        reserve = f"only orders that reduce a position are placed from venue.budget_reserve on, {load.budget_reserve}"
+        return "WARN", f"{text}; {reserve}: nothing is quoted until more is traded, or it is lowered"
     if left < load.budget_low:
         return "WARN", f"{text}; below venue.budget_low, {load.budget_low}, orders move more rarely"
     return ("WARN" if lasts_s < THIN_S else "OK"), text

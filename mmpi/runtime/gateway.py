@@ -31,7 +31,7 @@ Unsent: TypeAlias = ExecReport | DeadManReport
 class Wire(Session, Protocol):
     """A session that can say what is under way."""
 
-    def is_full(self) -> bool:
+    def is_full(self, now: Nanos) -> bool:
         """Return whether so much is unanswered that no new order may be sent."""
         ...
 
@@ -66,7 +66,8 @@ class VenueGateway:
 
     def _enter(self, entries: Sequence[Approved], now: Nanos) -> None:
         """Write the one frame of some orders; the halt word is read again when it is signed and about to leave."""
-        why = "halted" if self._is_halted() else ("too many requests in flight" if self._session.is_full() else "")
+        full = self._session.is_full(now)
+        why = "halted" if self._is_halted() else ("too many requests in flight" if full else "")
         if not why:
             for frame in self._session.send(entries, now):
                 why = "halted" if self._is_halted() else ("" if self._link.send(frame) else "not connected")

@@ -33,6 +33,8 @@ OFF_MS: Final = 1000
 """A difference to the venue's time below this is its own delay as much as our clock's fault."""
 EXPIRES_MS: Final = 2000
 """Every trading action is void this long after it was signed; but see `cancel`."""
+NONCE_AHEAD_MS: Final = 86_400_000
+"""The venue takes no nonce that is more than a day ahead of its time ("Nonces and API wallets")."""
 
 
 T = TypeVar("T")
@@ -59,15 +61,18 @@ class HyperliquidHand:
         self.failures = 0
         self._account, self._signer, self._instance, self._key_file = account, signer, instance, key_file
         self._vault, self._trader = vault, vault or account
+        self._base = time.time_ns() - time.monotonic_ns()
+        """Our time is the wall clock's of this moment, moved on by the monotonic clock: setting the wall clock right
+        later on, as a box without a clock of its own does, must not make a cancel bear a time that nobody means."""
         self._ahead_ms = 0
-        """How far our wall clock is ahead of the venue's: cancels bear the venue's time, whatever ours says (I8)."""
+        """How far our time is ahead of the venue's: cancels bear the venue's time, whatever ours says (I8)."""
         self._accepted = False
         self._was_refused = False
         self._refused: asyncio.Future[None] | None = None
         self._assets: dict[str, int] = {}
         self._orders = cancelling.LiveOrders(instance)
         self._nonce = 0
-        self._link = Link(url, self._opened, self._frame, self._closed, ca_file=ca_file)
+        self._link = Link(url, self._opened, self._frame, self._closed, ca_file=ca_file, any_date=True)
         self._posts = Posts(self._link.send, ANSWER_TIMEOUT_S)
         self._opening: asyncio.Task[None] | None = None
 
@@ -115,10 +120,13 @@ class HyperliquidHand:
     async def cancel(self, orders: Sequence[OpenOrder]) -> None:
         """Send one signed cancel for all of these and wait for its answer; RemoteError without one.
 
-        After a refusal the next one carries no expiry: with a clock that lies, nothing that expires gets through, and a
-        cancel that comes late does no harm (I8).
+        After a refusal the clock is measured anew, and the next one carries no expiry: with a clock that lies, nothing
+        that expires gets through, and a cancel that comes late does no harm (I8).
         """
-        now_ms = time.time_ns() // MILLISECOND - self._ahead_ms
+        now_ms = self._now() // MILLISECOND - self._ahead_ms
+        if self._nonce > now_ms + NONCE_AHEAD_MS:
+            # By a clock that was wrong; the venue refused it, and would refuse all that follow it.
+            self._nonce = 0
         self._nonce = max(self._nonce + 1, now_ms)
         nonce, expires = self._nonce, None if self._was_refused else now_ms + EXPIRES_MS
         known = [order for order in orders if order.instrument in self._assets]
@@ -135,6 +143,8 @@ class HyperliquidHand:
             raise
         self._was_refused = not _is_accepted(answer)
         if self._was_refused:
+            with suppress(RemoteError):
+                await self._measure_clock()
             raise RemoteError(f"hyperliquid: cancel refused: {bytes(answer.payload)[:200].decode(errors='replace')}")
         if len(known) < len(orders):
             raise self._unlisted()
@@ -183,10 +193,13 @@ class HyperliquidHand:
 
     async def _measure_clock(self) -> None:
         """Note how wrong our clock is, if it is: an answer's own time against the middle of its round trip."""
-        began = time.time_ns()
+        began = self._now()
         state = await self._ask("clearinghouseState", ClearinghouseState, self._trader)
-        ahead_ms = (began + time.time_ns()) // 2 // MILLISECOND - state.time
+        ahead_ms = (began + self._now()) // 2 // MILLISECOND - state.time
         self._ahead_ms = ahead_ms if state.time and abs(ahead_ms) > OFF_MS else 0
+
+    def _now(self) -> Nanos:
+        return time.monotonic_ns() + self._base
 
     async def _check_key(self, meta: Meta) -> None:
         """ConfigError if our key could not cancel anything; asked once, as a key seldom stops to be an agent's."""
@@ -199,9 +212,9 @@ class HyperliquidHand:
     def _frame(self, frame: bytes, _recv_ts: Nanos) -> None:
         if self._posts.take(frame):
             return
-        before = len(self._orders)
+        before = self._orders.births
         self._orders.receive(frame)
-        if len(self._orders) > before:
+        if self._orders.births > before:
             self.news.set()
 
     def _closed(self, why: str) -> None:

@@ -78,6 +78,9 @@ class ControlServer:
                 await asyncio.sleep(0)
         except (OSError, asyncio.IncompleteReadError):
             self.refused += 1
+        except asyncio.CancelledError:
+            # The process ends. CPython 3.11 prints a traceback for a connection whose task ends as cancelled.
+            pass
         finally:
             self._clients -= 1
             writer.close()

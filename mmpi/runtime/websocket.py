@@ -27,6 +27,10 @@ MAX_UNSENT: Final = 256 * 1024
 """Bytes that may wait in the transport; more means that the peer is gone though the socket says nothing."""
 BACKOFF_FIRST_S: Final = 0.1
 BACKOFF_LAST_S: Final = 5.0
+OUT_OF_DATE: Final = (9, 10)
+"""X509_V_ERR_CERT_NOT_YET_VALID and X509_V_ERR_CERT_HAS_EXPIRED (openssl/x509_vfy.h)."""
+NO_CHECK_TIME: Final = ssl.VerifyFlags(0x200000)
+"""X509_V_FLAG_NO_CHECK_TIME (openssl/x509_vfy.h)."""
 CONNECT_TIMEOUT_S: Final = 5.0
 """For the connection, and again for the answer to the opening handshake."""
 
@@ -43,13 +47,19 @@ class Link(asyncio.Protocol):
         clock: Callable[[], Nanos] = time.time_ns,
         *,
         ca_file: str = "",
+        any_date: bool = False,
     ) -> None:
-        """ConfigError if `url` is no WebSocket address, or `ca_file` holds no certificates ("" = the system's)."""
+        """ConfigError if `url` is no WebSocket address, or `ca_file` holds no certificates ("" = the system's).
+
+        `any_date`: go on where nothing but the dates of the peer's certificate contradicts our clock, which may be
+        years off: for one who has only orders to end there.
+        """
         try:
             self._uri: Final = parse_uri(url)
         except (InvalidURI, ValueError) as error:
             raise ConfigError(f"{url}: not a WebSocket address: {error}") from None
         self._tls: Final = _tls(ca_file) if self._uri.secure else None
+        self._any_date, self._out_of_date = any_date, False
         self._clock = clock
         self.open = False
         self.last_rx = 0.0
@@ -70,6 +80,7 @@ class Link(asyncio.Protocol):
             try:
                 await self._connect_once()
             except (OSError, UnicodeError) as error:
+                self._out_of_date = isinstance(error, ssl.SSLCertVerificationError) and error.verify_code in OUT_OF_DATE
                 # UnicodeError: a host name with a part that is empty or too long.
                 self._why = str(error) or type(error).__name__
                 self._on_close(self._why)
@@ -148,6 +159,11 @@ class Link(asyncio.Protocol):
         self._protocol = ClientProtocol(self._uri, max_size=MAX_FRAME)
         loop = asyncio.get_running_loop()
         self._closed = loop.create_future()
+        if self._tls is not None and self._any_date:
+            # The chain and the name are checked as ever. Each connection tries with the dates first.
+            flags = self._tls.verify_flags & ~NO_CHECK_TIME
+            self._tls.verify_flags = flags | (NO_CHECK_TIME if self._out_of_date else 0)
+            self._out_of_date = False
         async with asyncio.timeout(CONNECT_TIMEOUT_S):
             await loop.create_connection(lambda: self, self._uri.host, self._uri.port, ssl=self._tls)
         try:

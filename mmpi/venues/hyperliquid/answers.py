@@ -7,13 +7,13 @@ Source: Hyperliquid documentation, "Exchange endpoint", "Info endpoint" and "Pos
 
 import msgspec
 
-from mmpi.venues.hyperliquid.messages import OrderUpdate, WireFill, WireOrder
+from mmpi.venues.hyperliquid.messages import Millis, Number, OrderUpdate, WireFill, WireOrder
 
 
 class OrderId(msgspec.Struct, gc=False):
     """The venue's number of an order."""
 
-    oid: int
+    oid: Number
 
 
 class OrderStatus(msgspec.Struct, gc=False):
@@ -60,7 +60,7 @@ class ClearinghouseState(msgspec.Struct, gc=False):
     """The account's positions as of `time` (milliseconds, 0 = not told)."""
 
     asset_positions: list[AssetPosition] = msgspec.field(name="assetPositions")
-    time: int = 0
+    time: Millis = 0
 
 
 class SpotBalance(msgspec.Struct, gc=False):
@@ -85,8 +85,8 @@ class SpotStateInfo(msgspec.Struct, gc=False):
 class RateLimit(msgspec.Struct, gc=False):
     """Requests that the account has made in all, and that it may make in all."""
 
-    used: int = msgspec.field(name="nRequestsUsed")
-    cap: int = msgspec.field(name="nRequestsCap")
+    used: Number = msgspec.field(name="nRequestsUsed")
+    cap: Number = msgspec.field(name="nRequestsCap")
     volume: str = msgspec.field(name="cumVlm", default="0")
     """What the account has traded in all, in USDC."""
 
@@ -181,7 +181,7 @@ class BookAnswer(msgspec.Struct, gc=False):
 class VenueTime(msgspec.Struct, gc=False):
     """What any answer with the venue's own time has, in milliseconds: l2Book, clearinghouseState."""
 
-    time: int
+    time: Millis
 
 
 class RoleData(msgspec.Struct, gc=False):

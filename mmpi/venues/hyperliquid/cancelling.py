@@ -82,6 +82,8 @@ class LiveOrders:
     def __init__(self, instance: str) -> None:
         """Take any id of ours or its prefix."""
         self.unreadable: int = 0
+        self.births: int = 0
+        """How often an order came alive by an update."""
         self._instance: str = instance
         self._orders: dict[str, OpenOrder] = {}
 
@@ -116,6 +118,8 @@ class LiveOrders:
         if order_status(status) in (ExecType.CANCELED, ExecType.REJECTED, ExecType.FILLED):
             self._orders.pop(oid, None)
             return
+        # Counted, for one message may tell an end too, as that of an amend does, and leave as many live as before.
+        self.births += oid not in self._orders
         self._orders[oid] = _open_order(order)
         if len(self._orders) > MAX_LIVE:
             del self._orders[next(iter(self._orders))]

@@ -10,8 +10,8 @@ from typing import Final
 
 from mmpi.errors import ConfigError
 from mmpi.events import ExecReport, ExecType
-from mmpi.instrument import MILLISECOND, MONEY_SCALE, Instrument, Money, Nanos, money
-from mmpi.venues.hyperliquid.messages import WireFill, side_of
+from mmpi.instrument import MILLISECOND, MONEY_SCALE, Instrument, Money, Nanos
+from mmpi.venues.hyperliquid.messages import WireFill, fitting, plain, side_of
 from mmpi.venues.hyperliquid.names import OrderNames
 
 MAX_TIDS: Final = 20_000
@@ -97,8 +97,10 @@ class FillLedger:
             self.ignored += 1
             return
         try:
-            price, size, fee = instrument.ticks(fill.px), instrument.lots(fill.sz), _fee(fill, instrument)
-        except (ConfigError, ArithmeticError):
+            price, size, fee = instrument.ticks(plain(fill.px)), instrument.lots(plain(fill.sz)), _fee(fill, instrument)
+            fitting(price, size, fee)
+        except (ConfigError, ArithmeticError, ValueError):
+            # One that cannot be read must not take those behind it along, which are noted as seen by now.
             self.unreadable += 1
             return
         reports.append(
@@ -120,7 +122,11 @@ class FillLedger:
 
 
 def _fee(fill: WireFill, instrument: Instrument) -> Money:
-    """Return the fee in the quote currency; one taken in the token bought at what that cost."""
+    """Return the fee in the quote currency; one taken in the token bought at what that cost.
+
+    What is finer than money can say is cut off: a fill must not be lost over it.
+    """
+    fee = Decimal(plain(fill.fee))
     if fill.fee_token and fill.fee_token == instrument.base and fill.fee_token != instrument.quote:
-        return int(Decimal(fill.fee) * Decimal(fill.px) * MONEY_SCALE)
-    return money(fill.fee)
+        fee *= Decimal(fill.px)
+    return int(fee * MONEY_SCALE)

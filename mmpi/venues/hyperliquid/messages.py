@@ -1,16 +1,19 @@
 """Hyperliquid's messages as typed structs, read from bytes in one pass; only the fields that something uses.
 
 Invariant: public market numbers become floats while the JSON is read and integers once, right after; numbers that
-move our position (fills, open orders) stay text until `Instrument` turns them into exact integers.
+move our position (fills, open orders) stay text until `Instrument` turns them into exact integers. Whatever a frame
+says, no integer of an event is beyond the 64 bits that the journal holds.
 It must not know what a message means for our orders.
 
 Source: Hyperliquid documentation, "Info endpoint", "Subscriptions" and "Post requests" (read 2026-11-21).
 """
 
-from typing import Final, Literal, TypeAlias
+import re
+from typing import Annotated, Final, Literal, TypeAlias
 
 import msgspec
 
+from mmpi.errors import ConfigError
 from mmpi.events import BookSnapshot, Level, Mark, Trade
 from mmpi.instrument import BUY, MILLISECOND, SECOND, SELL, Instrument, Nanos, Side, make_instrument
 
@@ -28,22 +31,32 @@ FUNDING_EVERY: Final[Nanos] = 3600 * SECOND
 MIN_NOTIONAL: Final = "10"
 """In USDC ("Error responses": Order must have minimum value of $10)."""
 
+MAX_INT: Final = 2**63 - 1
+_PLAIN: Final = re.compile(r"-?[0-9]{1,24}(\.[0-9]{1,24})?").fullmatch
+
 WireSide: TypeAlias = Literal["A", "B"]
 """A = ask or sell, B = bid or buy; in a public trade the taker's."""
+Price: TypeAlias = Annotated[float, msgspec.Meta(ge=0, lt=1e10)]
+"""Public prices and sizes, so that ticks and lots of the finest grids fit 64 bits; msgspec checks while it reads."""
+Size: TypeAlias = Annotated[float, msgspec.Meta(ge=0, lt=1e13)]
+Millis: TypeAlias = Annotated[int, msgspec.Meta(ge=0, lt=2**43)]
+"""Milliseconds of the Unix epoch, up to the year 2248."""
+Number: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=MAX_INT)]
+"""A number that the venue gives: of orders, fills, requests."""
 
 
 class WireLevel(msgspec.Struct, gc=False):
     """One price level."""
 
-    px: float
-    sz: float
+    px: Price
+    sz: Size
 
 
 class WireBook(msgspec.Struct, gc=False):
     """Every visible level of one coin, best first; `time` in milliseconds."""
 
     coin: str
-    time: int
+    time: Millis
     levels: tuple[list[WireLevel], list[WireLevel]]
 
 
@@ -52,10 +65,10 @@ class WireTrade(msgspec.Struct, gc=False):
 
     coin: str
     side: WireSide
-    px: float
-    sz: float
-    time: int
-    tid: int
+    px: Price
+    sz: Size
+    time: Millis
+    tid: Number
 
 
 class WireContext(msgspec.Struct, gc=False):
@@ -80,7 +93,7 @@ class WireOrder(msgspec.Struct, gc=False):
     side: WireSide
     limit_px: str = msgspec.field(name="limitPx")
     sz: str
-    oid: int
+    oid: Number
     cloid: str | None = None
 
 
@@ -89,7 +102,7 @@ class OrderUpdate(msgspec.Struct, gc=False):
 
     order: WireOrder
     status: str
-    status_timestamp: int = msgspec.field(name="statusTimestamp", default=0)
+    status_timestamp: Millis = msgspec.field(name="statusTimestamp", default=0)
 
 
 class WireFill(msgspec.Struct, gc=False):
@@ -99,9 +112,9 @@ class WireFill(msgspec.Struct, gc=False):
     px: str
     sz: str
     side: WireSide
-    time: int
-    oid: int
-    tid: int
+    time: Millis
+    oid: Number
+    tid: Number
     crossed: bool = True
     fee: str = "0"
     cloid: str | None = None
@@ -119,7 +132,7 @@ class UserFills(msgspec.Struct, gc=False):
 class WireFunding(msgspec.Struct, gc=False):
     """A funding payment of the account; a negative `usdc` was paid."""
 
-    time: int
+    time: Millis
     coin: str
     usdc: str
 
@@ -141,7 +154,7 @@ class WireNonUserCancel(msgspec.Struct, gc=False):
     """An order of the account that the venue cancelled itself."""
 
     coin: str
-    oid: int
+    oid: Number
 
 
 class UserEvents(msgspec.Struct, gc=False):
@@ -280,6 +293,22 @@ def is_of_no_interest(frame: bytes | str) -> bool:
         return _ENVELOPE.decode(frame).channel not in CHANNELS
     except (msgspec.MsgspecError, UnicodeError, RecursionError):
         return False
+
+
+def plain(text: str) -> str:
+    """Return text that is a plain decimal, as the venue writes all its numbers; ConfigError for any other.
+
+    An exponent is no matter of taste: an exact integer of 1e900000 takes minutes to make.
+    """
+    if _PLAIN(text) is None:
+        raise ConfigError(f"{text[:40]!r} is not a plain decimal number")
+    return text
+
+
+def fitting(*numbers: int) -> None:
+    """ConfigError if one of these, made of the venue's text, is beyond the 64 bits that the journal holds."""
+    if any(abs(number) > MAX_INT for number in numbers):
+        raise ConfigError("a number of the venue's is beyond 64 bits")
 
 
 def side_of(side: WireSide) -> Side:

@@ -5,12 +5,17 @@ received by then. It must not know frames or how fills are reported.
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Final
 
 from mmpi.events import OpenOrder
 from mmpi.instrument import Instrument, Lots
 from mmpi.venues.hyperliquid.answers import ClearinghouseState, SpotState
-from mmpi.venues.hyperliquid.messages import WireFill, WireOrder, side_of
+from mmpi.venues.hyperliquid.messages import WireFill, WireOrder, fitting, plain, side_of
 from mmpi.venues.hyperliquid.names import OrderNames
+
+MAX_LATELY: Final = 4096
+"""Fills noted in one round: twice the longest list that the venue sends (2000, "Info endpoint"). A round lasts until
+it is answered or a new one begins, which in a halt may be long."""
 
 
 class Reconciliation:
@@ -34,6 +39,8 @@ class Reconciliation:
         """Note fills that arrived, by whatever way, since the round began."""
         for fill in fills:
             self._lately[fill.tid] = fill
+        while len(self._lately) > MAX_LATELY:
+            del self._lately[next(iter(self._lately))]
 
     def orders(
         self, instruments: Mapping[str, Instrument], names: OrderNames, *, adopt: bool = False
@@ -64,19 +71,21 @@ class Reconciliation:
         for held in self.state.asset_positions:
             coin = held.position.coin
             if coin in lots:
-                lots[coin] = instruments[coin].lots(held.position.szi)
+                lots[coin] = instruments[coin].lots(plain(held.position.szi))
         for balance in self.spot_state.balances if self.spot_state is not None else ():
             for coin in self._spot:
                 if instruments[coin].base == balance.coin:
                     # Fees are taken from what was bought: what is left over of a lot cannot be sold.
-                    lots[coin] = instruments[coin].whole_lots(balance.total)
+                    lots[coin] = instruments[coin].whole_lots(plain(balance.total))
         for fill in self._lately.values():
             if fill.coin in lots and 0 < self.state.time < fill.time:
-                lots[fill.coin] += side_of(fill.side) * instruments[fill.coin].lots(fill.sz)
+                lots[fill.coin] += side_of(fill.side) * instruments[fill.coin].lots(plain(fill.sz))
+        fitting(*lots.values())
         return tuple((instruments[coin].name, size) for coin, size in lots.items())
 
 
 def open_order(order: WireOrder, instrument: Instrument, cloid: str) -> OpenOrder:
     """Return a live order in ticks and lots; ConfigError if a number is off the grid."""
-    price, size = instrument.ticks(order.limit_px), instrument.lots(order.sz)
+    price, size = instrument.ticks(plain(order.limit_px)), instrument.lots(plain(order.sz))
+    fitting(price, size)
     return OpenOrder(instrument.name, cloid, str(order.oid), side_of(order.side), price, size)

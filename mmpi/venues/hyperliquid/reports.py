@@ -80,7 +80,7 @@ def query_report(sent: Sent, answer: OrderStatusAnswer, recv_ts: Nanos) -> ExecR
     if answer.status == "unknownOid":
         return sent.report(recv_ts, ExecType.NOT_FOUND)
     if answer.order is None:
-        return sent.report(recv_ts, ExecType.LOST, reason=answer.status)
+        return sent.report(recv_ts, ExecType.LOST, reason=reason_of(answer.status))
     return update_report(sent, answer.order, recv_ts)
 
 
@@ -124,7 +124,7 @@ def error_text(response: PostResponse) -> str:
 
 def _placed(sent: Sent, outcome: str | OrderStatus, recv_ts: Nanos) -> ExecReport:
     if isinstance(outcome, str):
-        return sent.report(recv_ts, ExecType.LOST, reason=outcome)
+        return sent.report(recv_ts, ExecType.LOST, reason=reason_of(outcome))
     # "filled" is reported as NEW: it sums the fills up without their ids or fees, and each of them comes by userFills
     # as well. A trade reported from both would count twice.
     named = outcome.resting or outcome.filled

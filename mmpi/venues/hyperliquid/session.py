@@ -48,7 +48,9 @@ from mmpi.venues.hyperliquid.messages import (
     WireBook,
     WireTrade,
     book_snapshot,
+    fitting,
     is_of_no_interest,
+    plain,
     public_trade,
     read,
     venue_mark,
@@ -148,9 +150,9 @@ class HyperliquidSession:
         """Forget the frame built last: it was not sent."""
         self._out.withdraw()
 
-    def is_full(self) -> bool:
+    def is_full(self, now: Nanos) -> bool:
         """Return whether so many posts are without an answer that no new order may be sent."""
-        return self._out.waiting() >= MAX_IN_FLIGHT
+        return self._out.waiting(now) >= MAX_IN_FLIGHT
 
     def disconnected(self, recv_ts: Nanos) -> list[Event]:
         """Return a LOST report for every order that a post without an answer was about."""
@@ -248,15 +250,17 @@ class HyperliquidSession:
 
     def _funded(self, user: UserFundings, recv_ts: Nanos) -> list[Event]:
         """Return the payments that are new; the first list of a process is history."""
-        first, self._funded_ms = self._funded_ms < 0, max(self._funded_ms, 0)
+        first = self._funded_ms < 0
         events: list[Event] = []
         for paid in sorted(user.fundings, key=lambda each: each.time):
             if paid.coin not in self._instruments or (user.is_snapshot and (first or paid.time <= self._funded_ms)):
                 self._ignored += 1
             else:
-                name, at = f"{paid.coin}:{paid.time}", paid.time * MILLISECOND
-                events.append(Funding(recv_ts, self._instruments[paid.coin].name, at, name, money(paid.usdc)))
-        self._funded_ms = max([self._funded_ms, *[paid.time for paid in user.fundings]])
+                name, at, amount = f"{paid.coin}:{paid.time}", paid.time * MILLISECOND, money(plain(paid.usdc))
+                fitting(amount)
+                events.append(Funding(recv_ts, self._instruments[paid.coin].name, at, name, amount))
+        # Last of all: a list that cannot be read was none.
+        self._funded_ms = max([self._funded_ms, 0, *[paid.time for paid in user.fundings]])
         return events
 
     def _happened(self, user: UserEvents, recv_ts: Nanos) -> list[Event]:
@@ -275,7 +279,7 @@ class HyperliquidSession:
         if self._round is not None:
             self._round.saw(user.fills)
         take = self._fills.recent if user.is_snapshot else self._fills.new
-        return [*take(user.fills, recv_ts, wait=self._out.is_placing())]
+        return [*take(user.fills, recv_ts, wait=self._out.is_placing(recv_ts))]
 
     def _answered(self, data: PostData, recv_ts: Nanos) -> list[Event]:
         post = self._out.take(data.id)

@@ -4,8 +4,9 @@ Invariant: a word that is not in these tables is never guessed: it means an unkn
 It must not know frames or orders.
 
 Sources (read 2026-11-21): "Error responses" and the status table of "Info endpoint" in Hyperliquid's documentation.
-Live answers append " asset=N" and leave out words at the front, so the tables hold the part that stays, and a text
-is matched by containing it.
+"Seen" means that the documents do not have it and that public code quotes the venue (read 2026-11-28). Live answers
+append " asset=N" and leave out words at the front, so the tables hold the part that stays, and a text is matched by
+containing it.
 """
 
 from typing import Final
@@ -27,8 +28,12 @@ ORDER_REFUSALS: Final = (
     "Order has invalid price",
     "Order has invalid size",
     "Order has zero size",
+    "nsufficient spot balance",
+    "Reduce-only is invalid for spot trading",
+    "Only post-only orders allowed",
 )
-"""One order is refused and was never live."""
+"""One order is refused and was never live. The last two are seen, as is the form of the third from the end without
+"Order has"."""
 
 CANCEL_REFUSALS: Final = ("Order was never placed, already canceled, or filled",)
 
@@ -39,12 +44,18 @@ ACCOUNT_FAULTS: Final = (
     "User or API Wallet",
     "Must deposit before performing actions",
     "Unable to recover signer",
+    "Vault not registered",
 )
-"""Nothing that we sign will ever be taken: a key that is no agent's (any more), an account that is none."""
+"""Nothing that we sign will ever be taken: a key that is no agent's (any more), an account or vault that is none (the
+last is seen)."""
 
 LIMIT_REFUSALS: Final = ("Too many cumulative requests sent",)
-LIMIT_WORDS: Final = (*LIMIT_REFUSALS, "429")
-"""HTTP's number comes instead of an answer, so it proves nothing about what was sent; but it says to send less."""
+LIMIT_WORDS: Final = (*LIMIT_REFUSALS, "Too Many Requests")
+LIMIT_STATUS: Final = ("429", "HTTP 429")
+"""HTTP's number comes instead of an answer, so it proves nothing about what was sent; but it says to send less. It
+stands in front: further back it is part of a price or an asset's number."""
+MAX_REASON: Final = 240
+"""Characters of the venue's words that a report carries into the journal: the longest known sentence has 150."""
 
 ACTION_REFUSALS: Final = (
     "Invalid nonce",
@@ -115,9 +126,10 @@ def is_account_fault(text: str) -> bool:
 
 def reason_of(text: str) -> str:
     """Return the reason that a report carries: the venue's words, behind the engine's own where it acts on them."""
+    text = text[:MAX_REASON]
     if _contains(text, POST_ONLY_WORDS):
         return f"{POST_ONLY}: {text}"
-    if _contains(text, LIMIT_WORDS):
+    if _contains(text, LIMIT_WORDS) or text.startswith(LIMIT_STATUS):
         return f"{RATE_LIMIT}: {text}"
     return DEAD_MAN if text == SCHEDULED else text
 
