@@ -108,7 +108,7 @@ class _Quoter:
             print("mmpi run: waiting for the guardian; start it with: mmpi guardian", file=sys.stderr)
         try:
             await self._until_stopped(feed, seconds)
-            return Outcome(self._summary(), self.failure, bool(self.engine.standing.fault))
+            return Outcome(self._summary(), self.failure or self._fault(), bool(self.engine.standing.fault))
         finally:
             notify("STOPPING=1")
             feed.cancel()
@@ -219,6 +219,7 @@ class _Quoter:
         task.add_done_callback(self._background.discard)
 
     async def _have_latched(self, reason: str) -> None:
+        silence = ""
         if self.halt is not None:
             try:
                 async for _ in ipc.call(
@@ -228,28 +229,28 @@ class _Quoter:
                         return
                     break
             except RemoteError as error:
-                self.failure = f"{reason}, and the guardian did not answer: {error}"
+                silence = f"; the guardian was asked to latch and did not: {error}"
         if self.engine.standing.fault:
-            self._end_on_fault()
+            # By hand there is nothing to wait for: only a person can mend what the venue refuses.
+            self.failure = self.failure or self._fault() + silence
+            self.loop.stop(f"venue: {self.engine.standing.fault}")
             return
         # No guardian: latch by our own hand, and end.
+        self.failure = f"limit touched: {reason}{silence}"
         try:
             await asyncio.to_thread(Latch(self.settings.paths.latch).trip, "quoter", reason, self.clock.now())
         except DeviceError as error:
-            self.failure = str(error)
-        self.failure = self.failure or f"limit touched: {reason}"
+            self.failure += f"; it is not latched: {error}"
         self.loop.stop(reason)
 
-
-    def _end_on_fault(self) -> None:
-        """By hand there is nothing to wait for: only a person can mend what the venue refuses."""
-        venue = self.settings.venue
-        self.failure = self.failure or (
-            f"the venue refuses what we sign: {self.engine.standing.fault} Check that quoter.key in "
+    def _fault(self) -> str:
+        """Return the sentence about what the venue refuses, "" = nothing."""
+        venue, fault = self.settings.venue, self.engine.standing.fault
+        return fault and (
+            f"the venue refuses what we sign: {fault} Check that quoter.key in "
             f"{self.settings.paths.secrets_dir} is an approved agent's, and venue.network ({venue.network}): "
             "a signature for one network is worthless on the other"
         )
-        self.loop.stop(f"venue: {self.engine.standing.fault}")
 
 
 def _raise_from(*tasks: "asyncio.Task[None]") -> None:

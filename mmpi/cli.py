@@ -106,12 +106,12 @@ def whole(text: str) -> int:
 
 def seed(text: str) -> int:
     """Return a whole number, for argparse."""
-    return _integer(text, "a whole number", lambda value: True)
+    return _integer(text, "a whole number")
 
 
 def port(text: str) -> int:
     """Return a port's number, for argparse; whether it is one is for the server to say."""
-    return _integer(text, "a whole number from 0 to 65535", lambda value: True)
+    return _integer(text, "a whole number from 0 to 65535")
 
 
 def folder(text: str) -> Path:
@@ -131,7 +131,7 @@ def _number(text: str, allowed: str, fits: Callable[[float], bool]) -> float:
     return value
 
 
-def _integer(text: str, allowed: str, fits: Callable[[int], bool]) -> int:
+def _integer(text: str, allowed: str, fits: Callable[[int], bool] = lambda _: True) -> int:
     try:
         value = int(text)
     except ValueError:
@@ -313,5 +313,3 @@ _OPTIONS: Final[dict[str, Callable[[argparse.ArgumentParser], None]]] = {
     "record": _record,
     "practice": _practice,
 }
-
-

@@ -40,9 +40,9 @@ class GovernorConfig(Config, frozen=True):
     weight_per_minute: int = 1000
     """Of the 1200 that the venue allows one network address; the guardian has the rest. 0 = do not count."""
     budget_low: int = 5000
-    """Requests left below which tolerance and interval double; at a half of it again, and so on."""
+    """Requests left below which tolerance and interval double; at a half of it again, and so on. At most half of all."""
     budget_reserve: int = 500
-    """Requests left from which on nothing new is placed but what reduces the position."""
+    """Requests left from which on nothing new is placed but what reduces the position. At most a twentieth of all."""
 
 
 class GovernorState(State, frozen=True):
@@ -68,6 +68,8 @@ class Governor:
         """Of these, orders and amends."""
         self.traded: Money = 0
         """What our fills of this run were worth; each whole unit of the quote currency is one more request."""
+        self._low = config.budget_low
+        self._reserve = config.budget_reserve
         self._since = 0
         """Requests since the venue's last word."""
         self._full = config.weight_per_minute * SECOND
@@ -80,12 +82,12 @@ class Governor:
     @property
     def left(self) -> int:
         """Return how many requests are left; without the venue's word, as many as do no harm."""
-        return self.cap - self.used if self.cap else max(self.config.budget_low, self.config.budget_reserve + 1)
+        return self.cap - self.used if self.cap else max(self._low, self._reserve + 1)
 
     @property
     def step(self) -> int:
         """Return how much to thin out: tolerance and interval times 2**step, 0 <= step <= STEPS."""
-        left, bound, step = self.left, self.config.budget_low, 0
+        left, bound, step = self.left, self._low, 0
         while step < STEPS and left < bound:
             bound //= 2
             step += 1
@@ -93,7 +95,7 @@ class Governor:
 
     def may_place(self, now: Nanos, reducing: bool) -> str:
         """Return "" if an order may be sent, else what is spent: budget or weight."""
-        if now < self._limited_until or self.left <= (0 if reducing else self.config.budget_reserve):
+        if now < self._limited_until or self.left <= (0 if reducing else self._reserve):
             return "budget"
         if self._full:
             self._refill(now)
@@ -142,6 +144,7 @@ class Governor:
     def told(self, budget: Budget) -> None:
         """Take the venue's word."""
         self.used, self.cap, self._since = budget.used, budget.cap, 0
+        self._scale()
 
     def limited(self, now: Nanos) -> None:
         """Take a refusal for the number of requests: place nothing for a while, and soon ask for the count anew."""
@@ -163,6 +166,13 @@ class Governor:
         self.traded = state.money
         self._weight, self._weight_ts = state.weight
         self._asked, self._limited_until = state.times
+        self._scale()
+
+    def _scale(self) -> None:
+        """Keep the two marks in proportion where the whole budget is small."""
+        low, reserve = self.config.budget_low, self.config.budget_reserve
+        self._low = min(low, self.cap // 2) if self.cap else low
+        self._reserve = min(reserve, self.cap // 20) if self.cap else reserve
 
     def _refill(self, now: Nanos) -> None:
         if self._weight_ts:

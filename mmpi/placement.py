@@ -84,12 +84,13 @@ class Placement:
         """
         exposure = desk.exposure(sum([at_stake(other.exposure(0), other.instrument) for other in others]))
         leaving = bool(plan.cancels) or desk.orders.leaving()
+        spent = self._governor.may_place(now, False)
         for side, target in plan.places:
             if desk.cautions.is_pausing(side, now):
                 plan.deferred += 1
                 continue
             replaced = self._replaced(plan, side)
-            approved = self._approve(desk, side, target, exposure, replaced, now)
+            approved = self._approve(desk, side, target, exposure, replaced, spent, now)
             if approved is not None:
                 entries.append(approved)
                 exposure = exposure.with_order(side, target.size)
@@ -110,7 +111,14 @@ class Placement:
         return next((order for order in plan.cancels if order.side == side), None)
 
     def _approve(
-        self, desk: Desk, side: Side, target: QuoteLevel, exposure: Exposure, replaced: Order | None, now: Nanos
+        self,
+        desk: Desk,
+        side: Side,
+        target: QuoteLevel,
+        exposure: Exposure,
+        replaced: Order | None,
+        spent: str,
+        now: Nanos,
     ) -> Approved | None:
         cl_ord_id, name = f"{self._prefix}{self.counter + 1:016x}", desk.instrument.name
         action: Entry
@@ -120,7 +128,7 @@ class Placement:
             action = AmendOrder(
                 name, replaced.cl_ord_id, replaced.order_id, cl_ord_id, side, target.price, target.size, target.level
             )
-        if spent := self._governor.may_place(now, reduces(action, exposure)):
+        if spent and (spent := self._governor.may_place(now, reduces(action, exposure))):
             self._gate.count(Refusal.REQUEST_BUDGET if spent == "budget" else Refusal.REQUEST_WEIGHT)
             return None
         approved = self._gate.approve(action, desk.instrument, exposure, now)

@@ -20,6 +20,7 @@ from mmpi.app import Outcome, _Quoter, checkpoint, rebuild, run_quoter
 from mmpi.config import load_config
 from mmpi.device.latch import Latch
 from mmpi.errors import ConfigError, JournalError, RefusedError, RemoteError
+from mmpi.events import VenueFault
 from mmpi.journal.reader import verify_journal
 from mmpi.runtime import venue_facts
 from mmpi.runtime.board import RUN, HaltWord, StatusBoard, lock
@@ -42,9 +43,11 @@ def arm(settings: Settings) -> None:
 
 
 @asynccontextmanager
-async def quoting(settings: Settings) -> AsyncIterator[tuple[_Quoter, "asyncio.Task[Outcome]"]]:
+async def quoting(
+    settings: Settings, *, service: bool = False
+) -> AsyncIterator[tuple[_Quoter, "asyncio.Task[Outcome]"]]:
     """Give a quoter, from when it quotes; it is not left behind."""
-    quoter = _Quoter(settings)
+    quoter = _Quoter(settings, service=service)
     task = asyncio.create_task(quoter.run(0.0))
     try:
         await until(lambda: task.done() or (hasattr(quoter, "engine") and quoter.engine.quoting))
@@ -259,10 +262,40 @@ async def test_a_touched_limit_with_a_guardian(
             else:
                 async with asyncio.timeout(5):
                     failure = (await task).failure
-                assert failure.startswith("drawdown, and the guardian did not answer: ")
+                # `mmpi run` ends with 3 for a limit, by how the sentence begins.
+                assert failure.startswith("limit touched: drawdown; the guardian was asked to latch and did not: ")
         await control.close()
     assert asked == [{"cmd": "latch", "by": "quoter", "reason": "drawdown"}]
     assert Latch(settings.paths.latch).load().latched is not answers
+
+
+async def test_a_fault_is_told_however_the_quoter_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A service waits for the guardian after one; asked to stop later, it still says what was refused."""
+    settings = settings_of(tmp_path)
+    arm(settings)
+
+    async def handle(_request: dict[str, Any], _pid: int, answer: Answer) -> None:
+        await answer({"accepted": True})
+
+    monkeypatch.setattr(app, "LATCH_S", 0.05)
+    for answers, service in ((True, True), (False, True), (False, False)):
+        async with guarded(settings):
+            control = ControlServer(settings.paths.control, handle)
+            if answers:
+                await control.start()
+            async with quoting(settings, service=service) as (quoter, task):
+                quoter.loop.feed([VenueFault(quoter.loop.now(), "sim", "", "User or API Wallet 0x1 does not exist.")])
+                if answers:
+                    await asyncio.sleep(app.LATCH_S + 0.05)
+                    assert not task.done()
+                    quoter.loop.stop("asked to stop")
+                async with asyncio.timeout(5):
+                    outcome = await task
+            await control.close()
+        assert outcome.fault
+        assert outcome.failure.startswith("the venue refuses what we sign: User or API Wallet 0x1 does not exist. C")
+        assert ("asked to latch and did not" in outcome.failure) is not answers
+        assert len(outcome.failure.splitlines()) == 1
 
 
 async def test_a_full_journal_ends_the_quoter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -83,8 +83,18 @@ def test_thinning_out_widens_and_slows_in_every_step(tolerance: float) -> None:
                                                     (0, "budget", "budget")])  # fmt: skip
 def test_the_reserve_is_for_cancels_and_for_what_reduces(left: int, more: str, less: str) -> None:
     """From budget_reserve down nothing new but what reduces; at nothing left, nothing at all."""
-    made = governor(1000 - left, 1000)
+    made = governor(10_000 - left, 10_000)
     assert (made.may_place(NOW, False), made.may_place(NOW, True)) == (more, less)
+
+
+def test_small_budgets_have_small_marks() -> None:
+    """An account that may make 200 requests in all thins out below 100 and keeps 10, whatever the configuration says."""
+    assert [governor(200 - left, 200).step for left in (100, 99, 49)] == [0, 1, 2]
+    assert [governor(200 - left, 200).may_place(NOW, False) for left in (11, 10)] == ["", "budget"]
+    made = governor(100, 200)
+    again = Governor(GovernorConfig())
+    again.restore(made.checkpoint())
+    assert (again.step, again.may_place(NOW, False)) == (made.step, made.may_place(NOW, False))
 
 
 @pytest.mark.parametrize("low", [0, 500, 5000])

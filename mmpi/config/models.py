@@ -118,13 +118,15 @@ class Venue(Section):
     )
     budget_low: int = number(
         _VENUE.budget_low,
-        "Requests left to the account below which orders are moved half as often, then a quarter, and so on.",
+        "Requests left to the account below which orders are moved half as often, then a quarter, and so on; "
+        "at most half of all it may make.",
         ge=0,
         le=1_000_000,
     )
     budget_reserve: int = number(
         _VENUE.budget_reserve,
-        "Requests left from which on only orders that reduce a position are placed; cancels always go.",
+        "Requests left from which on only orders that reduce a position are placed; cancels always go. "
+        "At most a twentieth of all it may make.",
         ge=0,
         le=1_000_000,
     )
