@@ -48,7 +48,7 @@ from mmpi.upkeep import UpkeepConfig
 from mmpi.venues.hyperliquid.session import HyperliquidSession
 from mmpi.venues.hyperliquid.signing import Signer, parse_key
 
-STOP_S: Final = 5.0
+STOP_S: Final = 4.5
 """Time for the venue to confirm, after a request to stop, that none of our orders is left."""
 MAX_LISTED: Final = 20
 """Orders that the sentence about an unconfirmed stop names."""
@@ -246,8 +246,9 @@ class _Quoter:
     def _fault(self) -> str:
         """Return the sentence about what the venue refuses, "" = nothing."""
         venue, fault = self.settings.venue, self.engine.standing.fault
+        vault = f"venue.vault ({venue.vault}), " if venue.vault else ""
         return fault and (
-            f"the venue refuses what we sign: {fault} Check that quoter.key in "
+            f"the venue refuses what we sign: {fault.rstrip('.')}. Check {vault}that quoter.key in "
             f"{self.settings.paths.secrets_dir} is an approved agent's, and venue.network ({venue.network}): "
             "a signature for one network is worthless on the other"
         )

@@ -187,6 +187,10 @@ def _place(
     and a ladder that moves gives the orders it keeps other slots than those they were put into.
     """
     leaving = {order.cl_ord_id for order in plan.cancels}
+    if bids:
+        _make_way(sells, bids[0].price, quote.asks, leaving, plan)
+    if asks:
+        _make_way(buys, asks[0].price, quote.bids, leaving, plan)
     highest_bid: Ticks = max([order.price for order in buys], default=0)
     lowest_ask: Ticks = min([order.price for order in sells], default=0)
     taken, room = _taken(buys, leaving), PER_RUNG * len(quote.bids) - len(buys)
@@ -204,6 +208,21 @@ def _place(
             continue
         plan.places.append((SELL, target))
         room -= 1
+
+
+def _make_way(
+    own: list[Order], price: Ticks, targets: Sequence[QuoteLevel], leaving: set[str], plan: Plan
+) -> None:
+    """Cancel orders of one side that only tolerance keeps and that stand in the way of the other's target at a price.
+
+    One at the very price of a target stays: there it is the ladder that crosses itself.
+    """
+    wanted = {target.price for target in targets}
+    for order in own:
+        crosses = order.price <= price if order.side == SELL else order.price >= price
+        if crosses and order.status in WORKING and order.price not in wanted and order.cl_ord_id not in leaving:
+            plan.cancels.append(order)
+            leaving.add(order.cl_ord_id)
 
 
 def _taken(own: list[Order], leaving: set[str]) -> set[int]:

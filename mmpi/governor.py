@@ -40,7 +40,7 @@ class GovernorConfig(Config, frozen=True):
     weight_per_minute: int = 1000
     """Of the 1200 that the venue allows one network address; the guardian has the rest. 0 = do not count."""
     budget_low: int = 5000
-    """Requests left below which tolerance and interval double; at a half of it again, and so on. At most half of all."""
+    """Requests left below which tolerance and interval double; at a half again, and so on. At most half of all."""
     budget_reserve: int = 500
     """Requests left from which on nothing new is placed but what reduces the position. At most a twentieth of all."""
 
@@ -69,7 +69,8 @@ class Governor:
         self.traded: Money = 0
         """What our fills of this run were worth; each whole unit of the quote currency is one more request."""
         self._low = config.budget_low
-        self._reserve = config.budget_reserve
+        self.reserve = config.budget_reserve
+        """Requests left from which on only what reduces is placed."""
         self._since = 0
         """Requests since the venue's last word."""
         self._full = config.weight_per_minute * SECOND
@@ -82,7 +83,7 @@ class Governor:
     @property
     def left(self) -> int:
         """Return how many requests are left; without the venue's word, as many as do no harm."""
-        return self.cap - self.used if self.cap else max(self._low, self._reserve + 1)
+        return self.cap - self.used if self.cap else max(self._low, self.reserve + 1)
 
     @property
     def step(self) -> int:
@@ -95,7 +96,7 @@ class Governor:
 
     def may_place(self, now: Nanos, reducing: bool) -> str:
         """Return "" if an order may be sent, else what is spent: budget or weight."""
-        if now < self._limited_until or self.left <= (0 if reducing else self._reserve):
+        if now < self._limited_until or self.left <= (0 if reducing else self.reserve):
             return "budget"
         if self._full:
             self._refill(now)
@@ -172,7 +173,7 @@ class Governor:
         """Keep the two marks in proportion where the whole budget is small."""
         low, reserve = self.config.budget_low, self.config.budget_reserve
         self._low = min(low, self.cap // 2) if self.cap else low
-        self._reserve = min(reserve, self.cap // 20) if self.cap else reserve
+        self.reserve = min(reserve, self.cap // 20) if self.cap else reserve
 
     def _refill(self, now: Nanos) -> None:
         if self._weight_ts:

@@ -7,7 +7,7 @@ It must not know orders, prices or wires.
 from mmpi.actions import Action, RequestBudget, ScheduleCancel
 from mmpi.deadman import REFRESH, STRETCHED, DeadMan, DeadManState
 from mmpi.events import DEAD_MAN, RATE_LIMIT, ExecReport
-from mmpi.governor import HEAVY, Governor, GovernorConfig, GovernorState
+from mmpi.governor import BACK_OFF, HEAVY, Governor, GovernorConfig, GovernorState
 from mmpi.instrument import Nanos
 from mmpi.structs import Frozen, State
 
@@ -62,7 +62,8 @@ class Upkeep:
         if self.governor.wants_word(now):
             self.governor.spend(0, HEAVY, now)
             actions.append(RequestBudget())
-        self.wake = self.governor.next_word()
+        # What is spent until then may bring the question forward.
+        self.wake = min(self.governor.next_word(), now + BACK_OFF)
         if switch := self.dead_man.wake(now, wanted, idle):
             self.wake = min(self.wake, switch)
         return actions

@@ -29,7 +29,7 @@ LONGEST_WAIT_S = 45.0
 """A quoter under gentle faults that may not place for longer has not come back by itself."""
 FEWEST_ORDERS = 20
 """A quoter that placed fewer has shown nothing."""
-CONFIRM = "the venue did not confirm within 5 s that no order of ours is live; we know of "
+CONFIRM = "the venue did not confirm within 4.5 s that no order of ours is live; we know of "
 
 
 class Live(msgspec.Struct, frozen=True):
@@ -124,10 +124,16 @@ def judge(evidence: Evidence) -> Verdict:
     """Return the verdict on a seed."""
     return Verdict(
         reasons=[sentence for rule in RULES for sentence in _some(rule(evidence))],
-        notes=[f"after the last word from the venue, not accounted: {fill}" for fill in _unheard(evidence)],
+        notes=_notes(evidence),
         counts=_counts(evidence),
         gaps=_gaps(evidence),
     )
+
+
+def _notes(e: Evidence) -> list[str]:
+    """Return what is no failure but must not go unsaid: fills that a quoter which was cut off cannot have heard of."""
+    unheard = [f"{fill.tid} ({fill.coin} {fill.signed})" for fill in _unheard(e)]
+    return [f"not accounted, after the last word from the venue: fills {', '.join(unheard)}"] if unheard else []
 
 
 def _some(sentences: Sequence[str]) -> list[str]:

@@ -61,6 +61,11 @@ async def quoting(
         await asyncio.sleep(0.01)
 
 
+def confirmed(quoter: _Quoter) -> int:
+    """Return how many orders the venue has confirmed: one that it has not cannot be cancelled yet."""
+    return sum(len(desk.orders.live) - len(desk.orders.doubtful) for desk in quoter.engine.desks.values())
+
+
 @asynccontextmanager
 async def guarded(settings: Settings) -> AsyncIterator[HaltWord]:
     """Play a guardian that is alive and says RUN."""
@@ -162,7 +167,7 @@ async def test_a_venue_that_does_not_confirm(tmp_path: Path, monkeypatch: pytest
     async with practice(tmp_path) as venue:
         settings = settings_of(tmp_path, venue.url)
         async with guarded(settings), quoting(settings) as (quoter, task):
-            await until(lambda: quoter.engine.live_orders() == 6 or venue.venue.on_market(book()))
+            await until(lambda: confirmed(quoter) == 6 or venue.venue.on_market(book()), 20)
             venue.delay(0.2)
             os.kill(os.getpid(), signal.SIGTERM)
             outcome = await task

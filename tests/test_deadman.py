@@ -226,6 +226,18 @@ def test_a_firing_that_was_due_makes_it_ask_at_once() -> None:
     assert ask(switch, T0 + AHEAD) == T0 + 2 * AHEAD
 
 
+def test_a_firing_with_a_request_in_flight_asks_no_second_time() -> None:
+    """Its answer is waited for, and is enough: the next request is a refresh."""
+    switch = armed()
+    late = T0 + AHEAD - SECOND
+    assert ask(switch, late) > 0
+    switch.fired(T0 + AHEAD, T0 + AHEAD)
+    assert ask(switch, T0 + AHEAD) == -1
+    answer(switch, T0 + AHEAD, NEW, late + AHEAD)
+    assert ask(switch, T0 + AHEAD) == -1
+    assert ask(switch, late + REFRESH) > 0
+
+
 def test_a_late_word_of_a_firing_leaves_the_next_switch_set() -> None:
     """Set again meanwhile: an order that is only now known to have gone by the old one changes nothing."""
     switch = armed()

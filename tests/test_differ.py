@@ -143,6 +143,25 @@ def test_nothing_is_placed_through_an_own_order(status: OrdStatus, bid: int) -> 
     assert plan.deferred >= 1
 
 
+@pytest.mark.parametrize("status", [S.NEW, S.PARTIALLY_FILLED])
+def test_an_order_that_only_tolerance_keeps_makes_way(status: OrdStatus) -> None:
+    """Near enough to its own target but in the way of the other side's: cancelled, or that side waited for ever."""
+    near = Tolerance(ticks=2, offset_fraction=0.0, size_fraction=0.0)
+    ask, bid = order(110, side=SELL, status=status), order(112, status=status)
+    plan = diff([ask], quote([110], [112]), near)
+    assert (plan.cancels, placed(plan), plan.deferred) == ([ask], [], 1)
+    plan = diff([bid], quote([110], [112]), near)
+    assert (plan.cancels, placed(plan), plan.deferred) == ([bid], [], 1)
+    plan = diff([order(111, side=SELL, status=status)], quote([110], [112]), near)
+    assert (plan.cancels, placed(plan)) == ([], [(BUY, 0, 110)])
+
+
+def test_an_order_at_its_targets_price_stays_though_the_ladder_crosses_itself() -> None:
+    """Otherwise a quoter's mistake would have its orders placed and cancelled by turns."""
+    plan = diff([order(100, side=SELL)], quote([100], [100]), Tolerance(2, offset_fraction=0.0, size_fraction=0.0))
+    assert (plan.cancels, plan.places, plan.deferred) == ([], [], 1)
+
+
 def test_a_crossed_ladder_is_never_placed_whole() -> None:
     """A quoter's mistake is not ours: of two rungs that cross only one is placed."""
     plan = diff([], quote([100], [100]), EXACT)

@@ -114,6 +114,23 @@ async def test_a_lost_connection(tmp_path: Path) -> None:
     assert "Reconciled" in rest
 
 
+async def test_a_venue_that_confirms_no_private_stream_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without the venue's word that it will tell us of our fills, the connection begins anew; with it, it stays."""
+    monkeypatch.setattr(feeds, "DEAF_S", 0.2)
+    monkeypatch.setattr(feeds, "CHECK_S", 0.05)
+    rig = Rig(tmp_path)
+    async with practice(tmp_path) as venue, rig.trading(venue) as feed:
+        await until(lambda: rig.engine.standing.reconciled)
+        await asyncio.sleep(0.4)
+        assert feed.link.connects == 1
+        feed._session._unconfirmed.add("userFills")
+        await until(lambda: "Disconnected" in rig.sink.kinds())
+    lost = next(event for event in rig.sink.events if isinstance(event, Disconnected))
+    assert lost.reason == "subscriptions not confirmed"
+
+
 async def test_what_was_in_flight_is_in_doubt(tmp_path: Path) -> None:
     """Orders without an answer when the connection ends are reported LOST before the end is."""
     rig = Rig(tmp_path)

@@ -163,7 +163,7 @@ def test_sigterm_without_a_venue_says_what_is_left(box: LiveBox) -> None:
     assert box.quoter.wait(8) == 4
     said = box.quoter.said()
     box.server.send(signal.SIGCONT)
-    assert "the venue did not confirm within 5 s that no order of ours is live; we know of 10: BTC " in said
+    assert "the venue did not confirm within 4.5 s that no order of ours is live; we know of 10: BTC " in said
     assert said.count("pending_cancel") + said.count("unknown") == 10
     box.wait(lambda: not box.orders(), AHEAD_S + 2, "the guardian, or the switch")
 

@@ -154,6 +154,14 @@ def test_the_first_event_after_a_freeze_places_nothing(what: str) -> None:
     assert bench.engine.blocked == ""
 
 
+@pytest.mark.parametrize("upkeep", [VENUE, UpkeepConfig(VENUE.governor)])
+def test_a_market_that_moved_during_a_freeze_is_not_followed_uncovered(upkeep: UpkeepConfig) -> None:
+    """Resting orders that are far off now are withdrawn by the first book, not replaced, nor amended."""
+    bench = Bench(upkeep=upkeep).start()
+    actions = bench.after(AHEAD / SECOND).book(1009, 1011)
+    assert (len(cancels(actions)), entries(actions), schedules(actions)) == (4, [], [bench.now + AHEAD])
+
+
 def test_a_switch_that_the_venue_does_not_confirm_blocks_in_time() -> None:
     """Armed, then silence: asked again and again; at the confirmed time everything is pulled, by the wake asked for."""
     bench = Bench(upkeep=VENUE).start()
@@ -385,6 +393,20 @@ def test_a_firing_before_its_time_is_believed() -> None:
     assert {each.instrument for each in cancels(actions)} == {"A", "B"}
 
 
+def test_an_order_that_waits_for_one_the_switch_took_is_not_placed() -> None:
+    """Bids wait for the old asks to be out of their way; that the switch took these is no leave to place."""
+    bench = Bench(upkeep=VENUE).start()
+    bench.after(6).book(1099, 1101)
+    old = [order for order in bench.orders() if order.price < 1098]
+    assert {order.status for order in old} == {OrdStatus.PENDING_CANCEL, OrdStatus.PENDING_REPLACE}
+    *others, last = old
+    for order in others:
+        bench.tell(order.cl_ord_id, ExecType.CANCELED)
+    assert bench.engine.desks["A"].deferred
+    assert entries(bench.tell(last.cl_ord_id, ExecType.CANCELED, reason=DEAD_MAN)) == []
+    assert bench.engine.blocked == NOT_SET
+
+
 def test_a_firing_learnt_late_counts_for_its_own_time() -> None:
     """While we were cut off: told by question after question, long after: still one, and the new switch stands."""
     bench = Bench(upkeep=VENUE).start()
@@ -394,7 +416,7 @@ def test_a_firing_learnt_late_counts_for_its_own_time() -> None:
     bench.after(100).connect()
     bench.switch()
     for order in orders:
-        bench.after(0.1)
+        bench.after(6).switch()
         told = report(bench.now, order.cl_ord_id, ExecType.CANCELED, reason=DEAD_MAN)
         bench.feed(msgspec.structs.replace(told, exch_ts=fired))
     assert (bench.engine.upkeep.dead_man.firings, text(bench)) == (1, "ARMED")

@@ -376,6 +376,26 @@ def test_a_spot_order_bears_its_asset_number() -> None:
     assert (one["a"], one["p"], one["s"]) == (10_000, "0.2", "100")
 
 
+def test_stops_of_other_hands_are_never_adopted() -> None:
+    """A trigger order protects a position that somebody holds: taken over, it would be cancelled as a stray."""
+    assert reconcile(with_options(adopt=True), order(50, None, isTrigger=True), spot=[]).open_orders == ()
+
+
+def test_a_session_is_deaf_until_its_private_streams_are_confirmed() -> None:
+    """All four, on each connection anew; market data alone has nothing to wait for."""
+    session = new_session()
+    for _ in range(2):
+        session.connected(NOW)
+        for kind in ("orderUpdates", "userFills", "userFundings", "userEvents"):
+            assert session.is_deaf()
+            echo = {"method": "subscribe", "subscription": {"type": kind, "user": ACCOUNT}}
+            session.receive(channel("subscriptionResponse", echo), NOW)
+        assert not session.is_deaf()
+    paper = new_session(signer=None)
+    paper.connected(NOW)
+    assert not paper.is_deaf()
+
+
 # Vaults, time ---------------------------------------------------------------------------------------------------------
 
 

@@ -927,7 +927,7 @@ def test_quiet_frames_mean_nothing() -> None:
     """Pong and subscription confirmations are read and dropped; a complaint is kept."""
     session = new_session()
     assert session.receive(b'{"channel":"pong"}', NOW) == []
-    assert session.receive(channel("subscriptionResponse", {"method": "subscribe"}), NOW) == []
+    assert session.receive(channel("subscriptionResponse", {"method": "subscribe", "subscription": {"type": "trades"}}), NOW) == []
     assert session.receive(channel("error", "Invalid subscription"), NOW) == []
     assert (session.ignored, session.unreadable) == (0, 0)
     assert (session.unknown_errors, session.last_error) == (1, "Invalid subscription")

@@ -5,6 +5,7 @@ Invariant: it imports no strategy, no pydantic and no web framework, so that lit
 
 import argparse
 import asyncio
+import os
 import signal
 import sys
 import time
@@ -13,7 +14,7 @@ from pathlib import Path
 from mmpi.commands.resolved import resolved
 from mmpi.device.identity import instance_id
 from mmpi.device.latch import Latch
-from mmpi.errors import RemoteError
+from mmpi.errors import ConfigError, RemoteError
 from mmpi.guardian import Guardian
 from mmpi.runtime.board import PAUSED, RUN, HaltWord, lock
 from mmpi.runtime.hand import HyperliquidHand
@@ -75,6 +76,9 @@ def _hand(box: Box) -> HyperliquidHand | None:
     secrets, venue = Path(box.paths.secrets_dir), box.venue
     key_file = secrets / "guardian.key"
     signer = Signer(parse_key(read_secret(key_file), str(key_file)), mainnet=venue.network == "mainnet")
+    quoters = secrets / "quoter.key"
+    if venue.mode == "live" and os.access(quoters, os.R_OK) and read_secret(quoters) == read_secret(key_file):
+        raise ConfigError(f"{key_file}: is the quoter's key too; allowed: a key of the guardian's own")
     account, instance = read_address(secrets / "account"), instance_id(Path(box.paths.state_dir))
     return HyperliquidHand(
         venue.websocket_url(),

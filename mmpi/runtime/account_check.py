@@ -172,11 +172,13 @@ def _budget(limit: RateLimit | None, load: Load, live: bool) -> tuple[Level, str
         f"; the rest lasts {_duration(lasts_s)} without a fill if all {load.orders} orders move at every update "
         f"({per_hour:.0f} requests an hour); each USDC traded is one more"
     )
-    if left <= load.budget_reserve:
-        reserve = f"only orders that reduce a position are placed from venue.budget_reserve on, {load.budget_reserve}"
-        return "WARN", f"{text}; {reserve}: nothing is quoted until more is traded, or it is lowered"
-    if left < load.budget_low:
-        return "WARN", f"{text}; below venue.budget_low, {load.budget_low}, orders move more rarely"
+    # The two marks are kept in proportion to a small budget, as the quoter does.
+    low, reserve = min(load.budget_low, limit.cap // 2), min(load.budget_reserve, limit.cap // 20)
+    if left <= reserve:
+        only = f"from venue.budget_reserve on, {reserve}, only orders that reduce a position are placed"
+        return "WARN", f"{text}; {only}: nothing is quoted until more is traded, or it is lowered"
+    if left < low:
+        return "WARN", f"{text}; below venue.budget_low, {low}, orders move more rarely"
     return ("WARN" if lasts_s < THIN_S else "OK"), text
 
 

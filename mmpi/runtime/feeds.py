@@ -24,6 +24,8 @@ CHECK_S: Final = 0.25
 PING_S: Final = 5.0
 SILENCE_S: Final = 12.0
 """Two pings without a byte in return: the connection is half open."""
+DEAF_S: Final = 10.0
+"""Orders and fills of ours are told by subscriptions: without the venue's word that it took them, begin anew."""
 NO_MARKET_S: Final = 60.0
 """Answers to pings but nothing of any market for so long: the subscriptions are lost, a new connection renews them."""
 SIM_TICK_S: Final = 0.01
@@ -44,7 +46,7 @@ class VenueFeed:
         """`watch` None = the clock is nobody's business (paper: nothing is signed)."""
         self.link = Link(url, self._opened, self._frame, self._closed, clock.now, ca_file=ca_file)
         self._session, self._watch = session, watch
-        self._pinged = self._market = 0.0
+        self._since = self._pinged = self._market = 0.0
         self._loop: Loop | None = None
         self._venue: SimVenue | None = None
         self._up = False
@@ -74,6 +76,8 @@ class VenueFeed:
         """Ping when it is time; end a connection that is half open, or that has lost its subscriptions."""
         if now - self.link.last_rx > SILENCE_S:
             self.link.abort("no answer to pings")
+        elif now - self._since > DEAF_S and self._session.is_deaf():
+            self.link.abort("subscriptions not confirmed")
         elif now - self._market > NO_MARKET_S:
             self.link.abort(f"no market data for {NO_MARKET_S:g} s")
         elif now - self._pinged >= PING_S:
@@ -91,7 +95,7 @@ class VenueFeed:
 
     def _opened(self) -> None:
         assert self._loop is not None
-        self._market = time.monotonic()
+        self._market = self._since = time.monotonic()
         for frame in self._session.connected(self._loop.now()):
             self.link.send(frame)
         self._up = True

@@ -16,6 +16,7 @@ from mmpi.errors import ConfigError, RemoteError
 from mmpi.events import OpenOrder
 from mmpi.instrument import MILLISECOND, Nanos
 from mmpi.runtime.posts import Posts, info_data, info_frame
+from mmpi.runtime.service import say
 from mmpi.runtime.venue_facts import VenueFacts
 from mmpi.runtime.websocket import Link
 from mmpi.venues.hyperliquid import cancelling
@@ -26,6 +27,8 @@ from mmpi.venues.hyperliquid.signing import Signer
 
 ANSWER_TIMEOUT_S: Final = 1.0
 """A stop does not wait longer for one answer before it asks again on a fresh connection."""
+OPENING_TIMEOUT_S: Final = 5.0
+"""The lists of markets that a session opens with are long: on a slow line they take their time."""
 PING_S: Final = 5.0
 SILENCE_S: Final = 12.0
 """Two pings without a byte in return: the connection is half open."""
@@ -75,6 +78,8 @@ class HyperliquidHand:
         self._link = Link(url, self._opened, self._frame, self._closed, ca_file=ca_file, any_date=True)
         self._posts = Posts(self._link.send, ANSWER_TIMEOUT_S)
         self._opening: asyncio.Task[None] | None = None
+        self._told = False
+        self._why = ""
 
     @property
     def live(self) -> dict[str, OpenOrder]:
@@ -91,6 +96,7 @@ class HyperliquidHand:
                 done, _ = await asyncio.wait(ends, timeout=PING_S, return_when=asyncio.FIRST_COMPLETED)
                 for end in done:
                     end.result()
+                self._tell()
                 if self._link.open:
                     if time.monotonic() - self._link.last_rx > SILENCE_S:
                         self._link.abort("no answer to pings")
@@ -99,6 +105,14 @@ class HyperliquidHand:
         finally:
             link.cancel()
             self._link.abort("ending")
+
+    def _tell(self) -> None:
+        """Say, once for each time, that the session is not up: until it is, nothing can be cancelled."""
+        if self.ready:
+            self._told = False
+        elif not self._told:
+            self._told = True
+            say(f"mmpi guardian: no session with the venue: {self._why or 'no answer yet'}")
 
     async def live_orders(self) -> Sequence[OpenOrder]:
         """Return our live orders by the venue's own answer; RemoteError if there is none."""
@@ -189,7 +203,7 @@ class HyperliquidHand:
         self.news.set()
 
     async def _ask(self, what: str, kind: type[T], user: str = "") -> T:
-        return info_data(await self._posts.ask(info_frame(what, user)), kind, what)
+        return info_data(await self._posts.ask(info_frame(what, user), timeout_s=OPENING_TIMEOUT_S), kind, what)
 
     async def _measure_clock(self) -> None:
         """Note how wrong our clock is, if it is: an answer's own time against the middle of its round trip."""
@@ -218,7 +232,7 @@ class HyperliquidHand:
             self.news.set()
 
     def _closed(self, why: str) -> None:
-        self.ready = False
+        self.ready, self._why = False, why
         if self._opening is not None:
             self._opening.cancel()
         self._posts.fail(why)

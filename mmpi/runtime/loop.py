@@ -108,6 +108,8 @@ class Loop:
                 raise self._broken
             await asyncio.sleep(TICK_S)
         self.tick()
+        # Whoever looks from now on sees how it ended.
+        self._board.publish(self._publish())
 
     def tick(self) -> None:
         """Look at the halt word, answer the engine's timer, show a sign of life, publish."""

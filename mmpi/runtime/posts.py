@@ -32,12 +32,16 @@ class Posts:
         self._last = 0
 
     async def ask(
-        self, frame: Callable[[int], bytes], at_once: Callable[[PostResponse], None] | None = None
+        self,
+        frame: Callable[[int], bytes],
+        at_once: Callable[[PostResponse], None] | None = None,
+        timeout_s: float = 0.0,
     ) -> PostResponse:
         """Return the answer to the frame built for a fresh number; RemoteError if it cannot be sent or is not answered.
 
-        `at_once` is called with the answer before any later frame is looked at.
+        `at_once` is called with the answer before any later frame is looked at; `timeout_s` 0 = as for every question.
         """
+        timeout_s = timeout_s or self._timeout_s
         self._last += 1
         number = self._last
         if len(self._waiting) >= MAX_WAITING:
@@ -47,10 +51,10 @@ class Posts:
         answer: asyncio.Future[PostResponse] = asyncio.get_running_loop().create_future()
         self._waiting[number] = (answer, at_once)
         try:
-            async with asyncio.timeout(self._timeout_s):
+            async with asyncio.timeout(timeout_s):
                 return await answer
         except TimeoutError:
-            raise RemoteError(f"hyperliquid: no answer within {self._timeout_s:g} s") from None
+            raise RemoteError(f"hyperliquid: no answer within {timeout_s:g} s") from None
         finally:
             self._waiting.pop(number, None)
 

@@ -32,7 +32,7 @@ def summarise(
         venue=venue,
         state=_state(engine),
         reason=engine.blocked,
-        instruments={name: _instrument(desk) for name, desk in engine.desks.items()},
+        instruments={name: _instrument(desk, _unseen(engine)) for name, desk in engine.desks.items()},
         events=engine.events,
         orders=OrderCounts(
             placed=sum(desk.orders.placed for desk in desks),
@@ -86,7 +86,13 @@ def rss_mb() -> float:
         return 0.0
 
 
-def _instrument(desk: Desk) -> InstrumentStatus:
+def _unseen(engine: Engine) -> str:
+    """Return why a desk that wants to quote may have no orders, "" = nothing of the account's keeps it from placing."""
+    governor = engine.upkeep.governor
+    return "request budget spent" if governor.left <= governor.reserve else ""
+
+
+def _instrument(desk: Desk, unseen: str) -> InstrumentStatus:
     book, grid = desk.book, desk.instrument
     live = sorted(desk.orders.live.values(), key=lambda order: -order.price)
     return InstrumentStatus(
@@ -94,7 +100,7 @@ def _instrument(desk: Desk) -> InstrumentStatus:
         ask=grid.price_text(book.best_ask) if book.best_ask else "",
         position=grid.size_text(desk.position.lots),
         orders=len(live),
-        reason=desk.reason,
+        reason=desk.reason or ("" if live else unseen),
         bids=[(grid.price_text(price), grid.size_text(size)) for price, size in book.bids[:SHOWN_LEVELS]],
         asks=[(grid.price_text(price), grid.size_text(size)) for price, size in book.asks[:SHOWN_LEVELS]],
         own=[

@@ -95,6 +95,8 @@ class WireOrder(msgspec.Struct, gc=False):
     sz: str
     oid: Number
     cloid: str | None = None
+    is_trigger: bool = msgspec.field(name="isTrigger", default=False)
+    """It waits for a price before it is an order: a stop."""
 
 
 class OrderUpdate(msgspec.Struct, gc=False):
@@ -242,8 +244,23 @@ class PongMessage(msgspec.Struct, tag="pong", tag_field="channel", gc=False):
     """Frame that answers our ping."""
 
 
+class Subscription(msgspec.Struct, gc=False):
+    """What a subscription is to."""
+
+    type: str
+
+
+class Confirmation(msgspec.Struct, gc=False):
+    """A request to subscribe as the venue took it."""
+
+    method: str
+    subscription: Subscription
+
+
 class SubscriptionMessage(msgspec.Struct, tag="subscriptionResponse", tag_field="channel", gc=False):
     """Frame that confirms a subscription."""
+
+    data: Confirmation
 
 
 Message: TypeAlias = (

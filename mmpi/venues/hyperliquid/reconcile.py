@@ -45,12 +45,12 @@ class Reconciliation:
     def orders(
         self, instruments: Mapping[str, Instrument], names: OrderNames, *, adopt: bool = False
     ) -> tuple[OpenOrder, ...]:
-        """Return our live orders (with `adopt` all), having learnt their names. ConfigError for one off the grid."""
+        """Return our live orders, with `adopt` all but stops; learns their names. ConfigError for one off the grid."""
         ours: list[OpenOrder] = []
         for order in self.open_orders or ():
             cloid = order.cloid or names.cloid(order.oid)
             instrument = instruments.get(order.coin)
-            if adopt and instrument is not None and not names.is_ours(cloid):
+            if adopt and instrument is not None and not order.is_trigger and not names.is_ours(cloid):
                 cloid = names.adopt(order.oid, cloid)
             if cloid is None or instrument is None or not names.is_ours(cloid):
                 continue

@@ -37,6 +37,7 @@ from mmpi.venues.hyperliquid.messages import (
     PostMessage,
     PostResponse,
     SpotAssetCtxMessage,
+    SubscriptionMessage,
     TradesMessage,
     UserEvents,
     UserEventsMessage,
@@ -119,6 +120,7 @@ class HyperliquidSession:
         self._funded_ms: int = -1
         """When the last funding payment that we know of was made; -1 = not told yet."""
         self._book_since_ms: dict[str, int] = {}
+        self._unconfirmed: set[str] = set()
         self._round: Reconciliation | None = None
 
     @property
@@ -138,6 +140,7 @@ class HyperliquidSession:
             for coin in self._instruments
             for channel in ("l2Book", "trades", "activeAssetCtx")
         ]
+        self._unconfirmed = set(_PRIVATE if self._is_private else ())
         if self._is_private:
             frames += [requests.subscribe(channel, user=self._account) for channel in _PRIVATE]
         return frames
@@ -149,6 +152,10 @@ class HyperliquidSession:
     def withdraw(self) -> None:
         """Forget the frame built last: it was not sent."""
         self._out.withdraw()
+
+    def is_deaf(self) -> bool:
+        """Return whether the venue has not confirmed yet that it will tell us of our orders and fills."""
+        return bool(self._unconfirmed)
 
     def is_full(self, now: Nanos) -> bool:
         """Return whether so many posts are without an answer that no new order may be sent."""
@@ -215,6 +222,8 @@ class HyperliquidSession:
                 return self._funded(message.data, recv_ts)
             case UserEventsMessage():
                 return self._happened(message.data, recv_ts)
+            case SubscriptionMessage():
+                self._unconfirmed.discard(message.data.subscription.type)
             case ErrorMessage():
                 self._complaint(message.data)
         return []
