@@ -22,12 +22,22 @@ def word(what: ExecType, reason: str = "", now: int = NOW) -> ExecReport:
     return ExecReport(now, "A", 0, "1", "", what, reason=reason)
 
 
-def refused_times(count: int, side: Side = BUY) -> Cautions:
-    """Return cautions after so many post-only refusals on a side."""
-    made = Cautions()
+def refuse(caution: Caution, count: int = 1) -> int:
+    """Refuse so many orders of a side in a row, each sent when the pause before it was over; return the last time."""
+    now = NOW
     for _ in range(count):
-        made.heed(side, word(ExecType.REJECTED, WHY))
-    return made
+        now = max(now, caution.until)
+        caution.refused(now)
+    return now
+
+
+def refused_times(count: int, side: Side = BUY) -> tuple[Cautions, int]:
+    """Return cautions after so many post-only refusals on a side, and the time of the last."""
+    made, alike = Cautions(), Caution()
+    for _ in range(count):
+        now = refuse(alike)
+        made.heed(side, word(ExecType.REJECTED, WHY, now))
+    return made, now
 
 
 # One side ---------------------------------------------------------------------------------------------------------
@@ -37,8 +47,9 @@ def test_each_refusal_in_a_row_doubles_the_pause_up_to_the_cap() -> None:
     """100 ms, 200 ms, ... 102.4 s, then 120 s however long it goes on."""
     caution, pauses = Caution(), []
     for _ in range(60):
-        caution.refused(NOW)
-        pauses.append(caution.until - NOW)
+        now = max(NOW, caution.until)
+        caution.refused(now)
+        pauses.append(caution.until - now)
     assert pauses[:4] == [100 * MILLISECOND, 200 * MILLISECOND, 400 * MILLISECOND, 800 * MILLISECOND]
     assert pauses[:11] == [PAUSE_FIRST << n for n in range(11)]
     assert set(pauses[11:]) == {PAUSE_LAST} == {120 * SECOND}
@@ -48,7 +59,7 @@ def test_the_first_refusal_moves_nothing_and_ten_increments_are_the_most() -> No
     """A single refusal is the price of quoting at a touch that moves; from the second on one increment each."""
     caution, steps = Caution(), []
     for _ in range(15):
-        caution.refused(NOW)
+        refuse(caution)
         steps.append(caution.steps)
     assert (FREE, STEPS_MOST) == (1, 10)
     assert steps == [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 10, 10, 10, 10]
@@ -58,8 +69,7 @@ def test_the_first_refusal_moves_nothing_and_ten_increments_are_the_most() -> No
 def test_orders_taken_undo_it(streak: int, after: list[int]) -> None:
     """The streak halves with each order taken, and three in a row end it, however long it was."""
     caution = Caution()
-    for _ in range(streak):
-        caution.refused(NOW)
+    refuse(caution, streak)
     seen = []
     while caution.streak:
         caution.taken()
@@ -71,11 +81,10 @@ def test_orders_taken_undo_it(streak: int, after: list[int]) -> None:
 def test_a_refusal_between_begins_the_row_of_wins_anew() -> None:
     """Two taken, one refused, two taken: not yet three in a row."""
     caution = Caution()
-    for _ in range(100):
-        caution.refused(NOW)
+    refuse(caution, 100)
     for _ in range(2):
         caution.taken()
-    caution.refused(NOW)
+    refuse(caution)
     assert caution.streak == 26
     for expected in (13, 6, 0):
         caution.taken()
@@ -107,10 +116,10 @@ def test_caution_is_bounded_and_restores(script: list[tuple[bool, int]]) -> None
 @pytest.mark.parametrize("side", [BUY, SELL])
 def test_only_the_refused_side_is_cautious(side: Side) -> None:
     """The other side neither pauses nor moves."""
-    cautions, other = refused_times(4, side), SELL if side == BUY else BUY
-    assert cautions.is_pausing(side, NOW + PAUSE_FIRST * 8 - 1)
-    assert not cautions.is_pausing(side, NOW + PAUSE_FIRST * 8)
-    assert not cautions.is_pausing(other, NOW)
+    (cautions, now), other = refused_times(4, side), SELL if side == BUY else BUY
+    assert cautions.is_pausing(side, now + PAUSE_FIRST * 8 - 1)
+    assert not cautions.is_pausing(side, now + PAUSE_FIRST * 8)
+    assert not cautions.is_pausing(other, now)
     bids, asks = ladder(100, 101), ladder(103, 102)
     moved = cautions.moved(Quote(101.5, bids, asks, "x"), A)
     expected = ([97, 98], [103, 102]) if side == BUY else ([100, 101], [106, 105])
@@ -131,10 +140,10 @@ def test_what_is_neither_refused_nor_taken_teaches_nothing() -> None:
 
 def test_both_sides_come_back_from_a_checkpoint() -> None:
     """I10: what to stand off by and until when, each side its own."""
-    made, again = refused_times(3, SELL), Cautions()
+    (made, now), again = refused_times(3, SELL), Cautions()
     again.restore(msgspec.json.decode(msgspec.json.encode(made.checkpoint()), type=tuple[CautionState, CautionState]))
     assert again.checkpoint() == made.checkpoint()
-    assert (again.stand_off, again.is_pausing(SELL, NOW), again.is_pausing(BUY, NOW)) == (True, True, False)
+    assert (again.stand_off, again.is_pausing(SELL, now), again.is_pausing(BUY, now)) == (True, True, False)
 
 
 def ladder(*prices: int) -> tuple[QuoteLevel, ...]:
@@ -167,7 +176,7 @@ def test_a_moved_ladder_is_the_ladder_so_many_prices_further_out(
         row += gap
     rungs = ladder(*[prices[index] for index in places_in_row])
     quote = Quote(float(power), rungs, ()) if side == BUY else Quote(float(power), (), rungs)
-    moved = refused_times(count, side).moved(quote, FINE)
+    moved = refused_times(count, side)[0].moved(quote, FINE)
     steps = min(count - FREE, STEPS_MOST)
     outcome = moved.bids if side == BUY else moved.asks
     assert [rung.price for rung in outcome] == [prices[index + steps] for index in places_in_row]
@@ -176,18 +185,17 @@ def test_a_moved_ladder_is_the_ladder_so_many_prices_further_out(
 
 def test_a_bid_that_would_fall_to_zero_is_left_out() -> None:
     """What stays above zero keeps its level."""
-    moved = refused_times(4).moved(Quote(5.0, ladder(5, 4, 3, 2), ()), A)
+    moved = refused_times(4)[0].moved(Quote(5.0, ladder(5, 4, 3, 2), ()), A)
     assert [(rung.level, rung.price) for rung in moved.bids] == [(0, 2), (1, 1)]
 
 
 # At the engine ----------------------------------------------------------------------------------------------------
 
 
-def refuse(bench: Bench, side: Side, count: int = 1) -> None:
-    """Refuse a side's next orders, one after the other, and take the other side's."""
-    for _ in range(count):
-        flying = [order for order in bench.orders() if order.status.value == "pending_new" and order.side == side]
-        bench.tell(flying[0].cl_ord_id, ExecType.REJECTED, reason=WHY)
+def refuse_one(bench: Bench, side: Side) -> None:
+    """Refuse the order of a side that is on its way."""
+    flying = [order for order in bench.orders() if order.status.value == "pending_new" and order.side == side]
+    bench.tell(flying[0].cl_ord_id, ExecType.REJECTED, reason=WHY)
 
 
 @pytest.mark.parametrize("upkeep", [None, VENUE])
@@ -196,14 +204,14 @@ def test_a_refused_side_waits_and_comes_back_further_out(upkeep: UpkeepConfig | 
     one = msgspec.structs.replace(LADDER, levels=1, update_interval_s=0.05)
     bench = Bench(upkeep=upkeep, quoter=one)
     bench.quote()
-    refuse(bench, BUY)
+    refuse_one(bench, BUY)
     bench.acknowledge()
     assert bench.prices() == [1001]
     assert entries(bench.after(0.049).timer()) == entries(bench.after(0.050).timer()) == []
     # It looks again at its interval by itself, whatever the market does.
     bench.now = bench.engine.desks["A"].deadline
     assert [(each.side, each.price) for each in entries(bench.timer())] == [(BUY, 999)]
-    refuse(bench, BUY)
+    refuse_one(bench, BUY)
     assert entries(bench.after(0.199).book()) == []
     assert [(each.side, each.price) for each in entries(bench.after(0.051).book())] == [(BUY, 998)]
     bench.acknowledge()
@@ -260,3 +268,35 @@ def test_a_market_that_refuses_everything_costs_few_requests() -> None:
         bench.book()
     assert 20 < bench.engine.desks["A"].orders.placed < 80
     assert len(bench.orders()) == 0
+
+
+@pytest.mark.xfail(strict=True, reason="caution: an outer rung that is taken undoes what the touch was refused for")
+def test_outer_rungs_do_not_excuse_a_touch_that_is_refused() -> None:
+    """Five rungs in a moving market, the nearest bid refused each time, the others taken: it must become careful."""
+    bench = Bench(upkeep=VENUE, quoter=msgspec.structs.replace(LADDER, levels=5))
+    bench.quote()
+    refusals = 0
+    for n in range(120):
+        for order in bench.orders():
+            touch = order.side == BUY and order.level == 0
+            if order.status.value == "pending_new" and touch:
+                bench.tell(order.cl_ord_id, ExecType.REJECTED, reason=WHY)
+                refusals += 1
+        bench.acknowledge()
+        bench.after(1).switch()
+        bench.book(999 + n % 2 * 2, 1001 + n % 2 * 2)
+    assert 3 < refusals < 20
+
+
+@pytest.mark.xfail(strict=True, reason="caution: each rung of one batch counts as a refusal in a row")
+def test_rungs_refused_together_are_one_refusal() -> None:
+    """One move of the market refuses a whole side: one pause of 100 ms, and nobody stands off for it."""
+    bench = Bench(upkeep=VENUE, quoter=msgspec.structs.replace(LADDER, levels=5))
+    bench.quote()
+    for order in bench.orders():
+        if order.side == BUY:
+            bench.tell(order.cl_ord_id, ExecType.REJECTED, reason=WHY)
+    cautions = bench.engine.desks["A"].cautions
+    assert cautions.is_pausing(BUY, bench.now + PAUSE_FIRST - 1)
+    assert not cautions.is_pausing(BUY, bench.now + PAUSE_FIRST)
+    assert not cautions.stand_off

@@ -163,8 +163,8 @@ def test_refused_sides_are_wanted_further_out() -> None:
     """Three post-only refusals of bids: two increments lower; the asks stay; taken orders bring it back."""
     made = desk()
     made.apply(book(T0))
-    for _ in range(3):
-        made.cautions.heed(BUY, report(T0, "1", ExecType.REJECTED, reason=f"{POST_ONLY}: x"))
+    for n in range(3):
+        made.cautions.heed(BUY, report(T0 + n * SECOND, "1", ExecType.REJECTED, reason=f"{POST_ONLY}: x"))
 
     def wanted() -> tuple[list[int], list[int]]:
         quote = made.wanted(T0, gate(), "")
@@ -179,8 +179,8 @@ def test_standing_off_stays_within_the_limits() -> None:
     """What is moved is cut to the position limit as ever."""
     made = desk()
     made.apply(book(T0))
-    for _ in range(3):
-        made.cautions.heed(BUY, report(T0, "1", ExecType.REJECTED, reason=f"{POST_ONLY}: x"))
+    for n in range(3):
+        made.cautions.heed(BUY, report(T0 + n * SECOND, "1", ExecType.REJECTED, reason=f"{POST_ONLY}: x"))
     tight = RiskGate(RiskConfig(max_position=12_000 * MONEY_SCALE))
     quote = made.wanted(T0, tight, "")
     assert [(rung.price, rung.size) for rung in quote.bids] == [(997, 10), (996, 2)]
@@ -223,10 +223,10 @@ def test_what_a_venue_taught_comes_back_from_a_checkpoint() -> None:
     made, again = desk(), desk()
     made.apply(book(T0))
     made.fault = "delisted"
-    for side in (BUY, SELL, SELL):
-        made.cautions.heed(side, report(T0, "1", ExecType.REJECTED, reason=f"{POST_ONLY}: x"))
+    for n, side in enumerate((BUY, SELL, SELL)):
+        made.cautions.heed(side, report(T0 + n * SECOND, "1", ExecType.REJECTED, reason=f"{POST_ONLY}: x"))
     again.restore(msgspec.json.decode(msgspec.json.encode(made.checkpoint()), type=DeskState))
     assert (again.fault, again.cautions.checkpoint()) == (made.fault, made.cautions.checkpoint())
-    assert again.cautions.is_pausing(SELL, T0 + SECOND // 10)
+    assert again.cautions.is_pausing(SELL, T0 + 2 * SECOND + SECOND // 10)
     made.fault = again.fault = ""
     assert again.wanted(T0, gate(), "") == made.wanted(T0, gate(), "")

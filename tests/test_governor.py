@@ -2,7 +2,7 @@
 
 import msgspec
 import pytest
-from engine_builders import VENUE, WIDE, A, Bench, amends, cancels, entries
+from engine_builders import VENUE, WIDE, A, Bench, amends, cancels, entries, queries
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -354,11 +354,34 @@ LADDER_FINE = LayeredConfig(
 )  # fmt: skip
 
 
+@pytest.mark.parametrize(("used", "seconds"), [(0, 1), (5_001, 2), (9_400, 16)])
+def test_the_market_is_looked_at_more_rarely(used: int, seconds: int) -> None:
+    """The strategy's interval of a second is doubled with each step, however much the market moves."""
+    bench = Bench(upkeep=VENUE, quoter=LADDER_FINE).start()
+    bench.budget(used)
+    bench.after(1).book(1099, 1101)
+    bench.acknowledge()
+    looked = bench.now
+    for _ in range(seconds - 1):
+        assert entries(bench.after(1).book(1299, 1301)) == []
+        bench.switch()
+    assert bench.engine.desks["A"].next_quote == looked + seconds * SECOND
+    actions = bench.after(1).book(1299, 1301)
+    assert cancels(actions) or amends(actions)
+
+
 def test_questions_weigh_what_the_venue_says() -> None:
     """A reconciliation asks two heavy questions and a light one, a count of requests a heavy one, an order a light."""
     bench = Bench(upkeep=VENUE)
     bench.connect()
     assert spent(bench.engine.upkeep.governor) == 2 * HEAVY + LIGHT + HEAVY + 1
+    bench.switch()
+    bench.book()
+    bench.reconcile()
+    before = spent(bench.engine.upkeep.governor)
+    assert [len(queries(bench.tell(order.cl_ord_id, ExecType.LOST))) for order in bench.orders()[:1]] == [0]
+    assert len(queries(bench.timer())) == 1
+    assert spent(bench.engine.upkeep.governor) - before == LIGHT
 
 
 def test_fills_of_any_kind_earn_requests() -> None:

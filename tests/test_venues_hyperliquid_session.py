@@ -75,6 +75,9 @@ def sent(session: HyperliquidSession, *actions: Action, now: int = NOW) -> list[
     return [json.loads(frame) for frame in session.send([Approved(now, action) for action in actions], now)]
 
 
+ECHO = {"method": "subscribe", "subscription": {"type": "trades", "coin": "BTC"}}
+
+
 def channel(name: str, data: object) -> bytes:
     """Return a frame of a channel."""
     return json.dumps({"channel": name, "data": data}).encode()
@@ -927,7 +930,7 @@ def test_quiet_frames_mean_nothing() -> None:
     """Pong and subscription confirmations are read and dropped; a complaint is kept."""
     session = new_session()
     assert session.receive(b'{"channel":"pong"}', NOW) == []
-    assert session.receive(channel("subscriptionResponse", {"method": "subscribe", "subscription": {"type": "trades"}}), NOW) == []
+    assert session.receive(channel("subscriptionResponse", ECHO), NOW) == []
     assert session.receive(channel("error", "Invalid subscription"), NOW) == []
     assert (session.ignored, session.unreadable) == (0, 0)
     assert (session.unknown_errors, session.last_error) == (1, "Invalid subscription")
