@@ -50,7 +50,9 @@ class Caution:
         return min(max(self.streak - FREE, 0), STEPS_MOST)
 
     def refused(self, now: Nanos) -> None:
-        """Take a post-only refusal."""
+        """Take a post-only refusal; those that come during the pause are of the same move of the market."""
+        if now < self.until:
+            return
         self.streak += 1
         self._wins = 0
         # 2**20 first pauses are more than a day: the cap is long reached, and the number stays small.
@@ -79,10 +81,14 @@ class Cautions:
         self.stand_off = False
         """Whether `moved` would move anything."""
 
-    def heed(self, side: Side, report: ExecReport) -> None:
-        """Take the venue's first word on an order of a side: it rests, or would have taken; others tell nothing."""
+    def heed(self, side: Side, report: ExecReport, level: int = 0) -> None:
+        """Take the venue's first word on an order of a side: it rests, or would have taken; others tell nothing.
+
+        That an outer rung rests (`level` above 0) says nothing about the touch.
+        """
         if report.exec_type is ExecType.NEW:
-            self._sides[side].taken()
+            if level == 0:
+                self._sides[side].taken()
         elif report.exec_type is ExecType.REJECTED and report.reason.startswith(POST_ONLY):
             self._sides[side].refused(report.recv_ts)
         self._look()

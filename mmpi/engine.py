@@ -228,7 +228,7 @@ class Engine:
         elif order is not None:
             failed = desk.answered(order.side, order.status, report.recv_ts)
             if unheard:
-                desk.cautions.heed(order.side, report)
+                desk.cautions.heed(order.side, report, order.level)
             if self.upkeep.heed(report):
                 self._look(report.recv_ts)
         ended = len(desk.orders.live) < live

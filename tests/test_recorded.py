@@ -91,7 +91,7 @@ def framed(kind: tuple[str, int], now_ms: int) -> bytes | Gap:
         case "eth":
             return book_frame(now_ms, coin="ETH")
         case "greeting":
-            return message("subscriptionResponse", {})
+            return message("subscriptionResponse", {"method": "subscribe", "subscription": {"type": "trades"}})
     return Gap("closed", 1)
 
 
