@@ -139,7 +139,7 @@ class Campaign:
             child.communicate()
             with self._lock:
                 del self._children[seed]
-        if self.ended and child.returncode == -signal.SIGKILL:
+        if self.ended and child.returncode < 0:
             result = Result(seed, reasons=[f"{self.ended}, after {time.monotonic() - began:.0f} s of it"])
         result.reasons = [_without_places(reason, folder) for reason in result.reasons]
         self._put_away(seed, folder, failed=result.verdict == FAIL)

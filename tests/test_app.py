@@ -20,7 +20,7 @@ from mmpi.app import Outcome, _Quoter, checkpoint, rebuild, run_quoter
 from mmpi.config import load_config
 from mmpi.device.latch import Latch
 from mmpi.errors import ConfigError, JournalError, RefusedError, RemoteError
-from mmpi.events import VenueFault
+from mmpi.events import BookSnapshot, VenueFault
 from mmpi.journal.reader import verify_journal
 from mmpi.runtime import venue_facts
 from mmpi.runtime.board import RUN, HaltWord, StatusBoard, lock
@@ -59,6 +59,11 @@ async def quoting(
         with suppress(asyncio.CancelledError, Exception):
             await task
         await asyncio.sleep(0.01)
+
+
+def fresh() -> BookSnapshot:
+    """Return a book of this moment: one of another time would make the clock look wrong."""
+    return book(ts=time.time_ns())
 
 
 def confirmed(quoter: _Quoter) -> int:
@@ -137,7 +142,7 @@ async def test_practice_from_start_to_sigterm(tmp_path: Path) -> None:
     async with practice(tmp_path) as venue:
         settings = settings_of(tmp_path, venue.url)
         async with guarded(settings), quoting(settings) as (quoter, task):
-            await until(lambda: len(venue.venue.live_orders()) >= 6 or venue.venue.on_market(book()))
+            await until(lambda: len(venue.venue.live_orders()) >= 6 or venue.venue.on_market(fresh()))
             os.kill(os.getpid(), signal.SIGTERM)
             async with asyncio.timeout(5):
                 outcome = await task
@@ -154,7 +159,7 @@ async def test_no_guardian_no_orders(tmp_path: Path, capfd: pytest.CaptureFixtur
         settings = settings_of(tmp_path, venue.url)
         task = asyncio.create_task(_Quoter(settings).run(0.2))
         await asyncio.sleep(0.1)
-        venue.venue.on_market(book())
+        venue.venue.on_market(fresh())
         outcome = await task
     assert (outcome.summary.orders.placed, outcome.failure) == (0, "")
     assert "waiting for the guardian; start it with: mmpi guardian" in capfd.readouterr().err
@@ -167,7 +172,7 @@ async def test_a_venue_that_does_not_confirm(tmp_path: Path, monkeypatch: pytest
     async with practice(tmp_path) as venue:
         settings = settings_of(tmp_path, venue.url)
         async with guarded(settings), quoting(settings) as (quoter, task):
-            await until(lambda: confirmed(quoter) == 6 or venue.venue.on_market(book()), 20)
+            await until(lambda: confirmed(quoter) == 6 or venue.venue.on_market(fresh()), 20)
             venue.delay(0.2)
             os.kill(os.getpid(), signal.SIGTERM)
             outcome = await task
@@ -222,7 +227,7 @@ async def test_paper_at_a_venue_needs_no_key(tmp_path: Path) -> None:
     async with practice(tmp_path) as venue:
         settings = settings_of(tmp_path, venue.url, venue__mode="paper")
         async with quoting(settings) as (quoter, _):
-            await until(lambda: quoter.engine.live_orders() or venue.venue.on_market(book()))
+            await until(lambda: quoter.engine.live_orders() or venue.venue.on_market(fresh()))
         assert venue.venue.live_orders() == []
 
 

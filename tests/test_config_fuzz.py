@@ -33,6 +33,8 @@ from mmpi.sim.market import GENERATED, Market
 from mmpi.sim.queue_models import CONSERVATIVE, FIFO
 from mmpi.status import Latency
 
+pytestmark = pytest.mark.slow
+
 START = 1_700_000_000 * SECOND
 PREFIX = "0x" + "00" * 8
 SETS = (

@@ -24,6 +24,8 @@ from mmpi.runtime.findings import exit_code
 from mmpi.settings import Settings
 from mmpi.venues.hyperliquid.signing import Signer
 
+pytestmark = pytest.mark.slow
+
 ALL = [
     "clock_sync", "secrets", "venue", "clock", "instruments.BTC", "instruments.ETH", "quoter_key", "guardian_key",
     "account", "money", "budget", "dead_man",

@@ -28,6 +28,8 @@ from mmpi.practice.hyperliquid.process import PracticeOptions, generated, run_pr
 from mmpi.practice.hyperliquid.signatures import address_of
 from mmpi.practice.keys import make_keys
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[1]
 MARKET = ROOT.parent / "shared" / "data" / "market"
 NONCES = iter(range(time.time_ns() // 1_000_000, 2**62))

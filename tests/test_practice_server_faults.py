@@ -16,6 +16,8 @@ from practice_running import NONCES, Running, heard, running, send
 from mmpi.practice.hyperliquid import line as line_module
 from mmpi.practice.hyperliquid import server as server_module
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("cryptography", reason="the practice extra (cryptography) is not installed")
 
 Serve = Callable[..., AbstractAsyncContextManager[Running]]

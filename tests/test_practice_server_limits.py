@@ -9,6 +9,8 @@ from aiohttp import ClientWebSocketResponse, WSServerHandshakeError
 from practice_builders import MASTER, order, orders
 from practice_running import Running, heard, running, send
 
+pytestmark = pytest.mark.slow
+
 PING, META = {"method": "ping"}, {"type": "info", "payload": {"type": "meta"}}
 
 

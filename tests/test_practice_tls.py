@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("cryptography", reason="the practice extra (cryptography) is not installed")
 
 from cryptography import x509  # noqa: E402

@@ -16,6 +16,8 @@ from mmpi.quoting.glft import GlftConfig
 from mmpi.quoting.improve import ImproveConfig
 from mmpi.quoting.layered import LayeredConfig
 
+pytestmark = pytest.mark.slow
+
 CENTS = make_instrument("BTC", "0.01", "0.001")
 LIMIT: Final = 5000
 """Lots; five of the fixed size."""

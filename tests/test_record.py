@@ -32,6 +32,8 @@ from mmpi.runtime.recording import GAP, file_name, recorded_files
 from mmpi.runtime.venue_facts import VenueFacts
 from mmpi.venues.hyperliquid.answers import AssetMeta, Meta, SpotMeta, SpotPair, SpotToken
 
+pytestmark = pytest.mark.slow
+
 
 class Ended(NamedTuple):
     """How a command ended."""

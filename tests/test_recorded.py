@@ -38,6 +38,8 @@ from mmpi.runtime.rotation import Limits
 from mmpi.venues.hyperliquid.messages import instrument_from_meta
 from mmpi.venues.hyperliquid.session import HyperliquidSession
 
+pytestmark = pytest.mark.slow
+
 BTC = lookup("hyperliquid_btc")
 START_MS = START // MILLISECOND
 

@@ -22,6 +22,8 @@ from mmpi.quoting.improve import ImproveConfig
 from mmpi.quoting.layered import LayeredConfig
 from mmpi.risk import RiskConfig
 
+pytestmark = pytest.mark.slow
+
 SIZE = {"size": "10", "notional": ""}
 STRATEGIES: dict[str, tuple[QuoterSettings, ...]] = {
     "layered": (

@@ -1,5 +1,7 @@
 """Hyperliquid's session and the order store in a storm: lost, late, doubled and swapped messages, reconnections.
 
+pytestmark = pytest.mark.slow
+
 The venue here is a few lines that take what the session signed and say what the venue would say; everything between
 the two goes astray as the dice say.
 """
