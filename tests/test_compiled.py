@@ -28,7 +28,8 @@ SECONDS = "300"
 QUOTERS = ("layered", "avellaneda_stoikov", "glft", "improve")
 OPTIMISE = {"MYPYC_OPT_LEVEL": "1", "MYPYC_DEBUG_LEVEL": "0"}
 """All but as fast as 3, compiled in two thirds of the time."""
-TIMEOUT = 90
+TIMEOUT = 900
+"""Seconds; one core takes two minutes for all modules when nothing else runs."""
 
 
 def has_code(path: Path) -> bool:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Final
 
 import msgspec
-import sha3
+import sha3  # type: ignore[import-untyped]
 from coincurve import PrivateKey
 
 from mmpi.errors import ConfigError
