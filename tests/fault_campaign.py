@@ -31,6 +31,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from fault_box import Plan, plan_of, play  # noqa: E402
 from fault_judge import judge  # noqa: E402
 
+from mmpi.errors import ConfigError  # noqa: E402
 from mmpi.runtime.build import build_id  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -269,16 +270,16 @@ def seeds_of(text: str) -> list[int]:
 
 
 def begin(args: argparse.Namespace) -> Report:
-    """Return the report to go on with: a resumed one, or a new one in which nothing has run. SystemExit if unfit."""
+    """Return the report to go on with, resumed or new; what has not run is in it, too. ConfigError if it is unfit."""
     fresh = Report("", args.seconds, args.tls, build_id())
     if args.resume is not None and args.resume.exists():
         try:
             before = msgspec.json.decode(args.resume.read_bytes(), type=Report)
         except msgspec.MsgspecError as error:
-            raise SystemExit(f"--resume {args.resume}: not a report: {error}") from None
+            raise ConfigError(f"--resume {args.resume}: not a report: {error}") from None
         if (before.seconds, before.tls) != (args.seconds, args.tls):
             there = f"{before.seconds:g} s a seed, TLS {before.tls}"
-            raise SystemExit(f"--resume {args.resume}: made with {there}; allowed: the same, or a new report")
+            raise ConfigError(f"--resume {args.resume}: made with {there}; allowed: the same, or a new report")
         fresh.results = [each for each in before.results if each.verdict != NOT_RUN]
     for seed in args.seeds:
         if fresh.result(seed) is None:
@@ -313,14 +314,18 @@ def conduct(args: argparse.Namespace) -> Report:
 
 
 def main() -> int:
-    """Return 0 if every seed ran and passed."""
+    """Return 0 if every seed ran and passed, 1 if not, 2 if the command cannot be followed."""
     args = _arguments()
     if args.only_in is not None:
         [seed] = args.seeds
         result = run_seed(plan_of(seed, args.seconds, tls=args.tls), args.only_in)
         print(msgspec.json.encode(result).decode(), flush=True)
         return 0
-    report = conduct(args)
+    try:
+        report = conduct(args)
+    except (ConfigError, OSError) as error:
+        print(f"python -m tests.fault_campaign: {error}", file=sys.stderr)
+        return 2
     print(f"{table(report.results)}\n\n{closing(report)}", file=sys.stderr if args.json else sys.stdout, flush=True)
     if args.json:
         print(json.dumps(msgspec.to_builtins(report)))
@@ -338,13 +343,20 @@ def _positive(text: str) -> float:
     return value
 
 
+def _few(text: str) -> int:
+    value = int(text)
+    if not 1 <= value <= 64:
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number from 1 to 64")
+    return value
+
+
 def _arguments(words: Sequence[str] | None = None) -> Any:
     parser = argparse.ArgumentParser(
         prog="python -m tests.fault_campaign", description=(__doc__ or "").splitlines()[0], allow_abbrev=False
     )
     parser.add_argument("--seeds", type=seeds_of, default=seeds_of("1-20"), help="such as 1-20 or 3,7 (default 1-20)")
     parser.add_argument("--seconds", type=_positive, default=60.0, help="under faults, each seed (default 60)")
-    parser.add_argument("--parallel", type=int, choices=range(1, 65), default=4, metavar="N", help="seeds at a time")
+    parser.add_argument("--parallel", type=_few, default=4, metavar="N", help="seeds at a time (default 4)")
     parser.add_argument("--tls", action="store_true", help="over TLS every time, not only in every fifth seed")
     parser.add_argument("--minutes", type=_positive, help="begin no further seed after so long")
     parser.add_argument("--report", type=Path, metavar="FILE", help="where the report goes, after each seed")

@@ -191,6 +191,9 @@ def test_a_budget_near_its_end_thins_out_requotes_and_never_cancels(tmp_path: Pa
     busy = {
         "MMPI_INSTRUMENTS__BTC__LAYERED__UPDATE_INTERVAL_S": "0.1",
         "MMPI_INSTRUMENTS__BTC__LAYERED__TOLERANCE_PERCENT": "0",
+        # Too far out for fills, each of which would be worth a hundred requests.
+        "MMPI_INSTRUMENTS__BTC__LAYERED__SPREAD_PERCENT": "0.5",
+        "MMPI_INSTRUMENTS__ETH__LAYERED__SPREAD_PERCENT": "0.5",
     }
     with LiveBox(tmp_path, "--budget", "200", more=busy) as box:
         box.start()
