@@ -21,7 +21,7 @@ from mmpi.reconciling import Reconciling, ReconcilingState
 from mmpi.risk import GateState, RiskConfig, RiskGate
 from mmpi.standing import Standing, StandingState
 from mmpi.structs import Frozen, State
-from mmpi.upkeep import Upkeep, UpkeepConfig, UpkeepState
+from mmpi.upkeep import MaybeUpkeep, Upkeep, UpkeepState
 
 _EXPECTED: Final = (ExecType.NEW, ExecType.CANCELED)
 """Answers to what was asked for; they alone are no reason to look at the ladder before the next book."""
@@ -36,7 +36,7 @@ class EngineParams(Frozen, frozen=True):
     risk: RiskConfig
     patience: Nanos
     """An order unanswered for this long has an unknown fate; longer than any request can stay valid."""
-    upkeep: "UpkeepConfig | None" = None
+    upkeep: "MaybeUpkeep" = None
     """What the venue offers and asks for; None = a simulated exchange."""
 
 

@@ -4,6 +4,8 @@ Invariant: nothing is asked but in the handling of an event (I5), and nothing wh
 It must not know orders, prices or wires.
 """
 
+from typing import TypeAlias
+
 from mmpi.actions import Action, RequestBudget, ScheduleCancel
 from mmpi.deadman import REFRESH, STRETCHED, DeadMan, DeadManState
 from mmpi.events import DEAD_MAN, RATE_LIMIT, ExecReport
@@ -20,6 +22,10 @@ class UpkeepConfig(Frozen, frozen=True):
     """The venue has a dead-man switch."""
     amends: bool = False
     """An order may be replaced by another in one step."""
+
+
+MaybeUpkeep: TypeAlias = UpkeepConfig | None
+"""None = a simulated exchange. (A name, because of `X | None` in a struct mypyc would leave nothing.)"""
 
 
 class UpkeepState(State, frozen=True):
