@@ -197,7 +197,7 @@ async def test_a_venue_that_is_away_is_said_once() -> None:
 async def test_a_half_open_connection_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     """A peer that answers no ping is left; one that answers is kept."""
     monkeypatch.setattr(capture, "PING_S", 0.01)
-    monkeypatch.setattr(capture, "SILENCE_S", 0.05)
+    monkeypatch.setattr(capture, "SILENCE_S", 0.6)
     pings: list[object] = []
 
     async def talk(peer: ServerConnection) -> None:
