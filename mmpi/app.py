@@ -35,7 +35,7 @@ from mmpi.runtime.feeds import VenueFeed, play
 from mmpi.runtime.gateway import PaperGateway, VenueGateway
 from mmpi.runtime.loop import Loop, Outlet, SteadyClock
 from mmpi.runtime.secret_files import keep_out_of_core_dumps, read_address, read_secret
-from mmpi.runtime.service import notifier
+from mmpi.runtime.service import Systemd
 from mmpi.runtime.summary import summarise
 from mmpi.runtime.venue_facts import VenueFacts, ask
 from mmpi.settings import InstrumentSettings, Settings
@@ -52,6 +52,10 @@ STOP_S: Final = 4.5
 """Time for the venue to confirm, after a request to stop, that none of our orders is left."""
 MAX_LISTED: Final = 20
 """Orders that the sentence about an unconfirmed stop names."""
+FIRST_RETRY_S: Final = 1.0
+LAST_RETRY_S: Final = 15.0
+START_S: Final = 30.0
+"""Asking the venue for its markets may take this long; systemd is told so before each try."""
 LATCH_S: Final = 0.25
 """The guardian must answer a request to latch within this; otherwise the quoter stops itself."""
 HOW_TO_ARM: Final = "to arm it again: mmpi arm"
@@ -62,6 +66,8 @@ class Outcome(msgspec.Struct, frozen=True):
 
     summary: Summary
     failure: str
+    again: bool = False
+    """It was told to begin anew, with the configuration of then (SIGHUP)."""
     fault: bool = False
     """The venue will not let this account trade: the failure is a person's to mend."""
 
@@ -85,32 +91,37 @@ class _Quoter:
         self.settings = settings
         self.clock = SteadyClock()
         self.live = settings.venue.mode in ("practice", "live")
-        self.halt = _halt_word(settings, required=self.live)
+        self.halt = _halt_word(settings, required=self.live and settings.guardian.required)
         self.prefix = next_prefix(Path(settings.paths.state_dir))
         self.loop: Loop
         self.engine: Engine
         self.failure = ""
+        self.again = False
         self.service = service
+        self.systemd = Systemd()
         self._background: set[asyncio.Task[None]] = set()
 
     async def run(self, seconds: float) -> Outcome:
         """Build, quote, stop."""
         board = StatusBoard.create(self.settings.paths.status)
-        start = await (self._at_venue() if self.settings.venue.name == "hyperliquid" else self._on_generated_market())
+        start = await (self._patiently() if self.settings.venue.name == "hyperliquid" else self._on_generated_market())
         journal = self._journal()
-        self.loop = Loop(self.engine, journal, start.outlet, self.clock, self.halt, board, self._publish)
+        self.loop = Loop(
+            self.engine, journal, start.outlet, self.clock, self.halt, board, self._publish, self.systemd.progress
+        )
         feed = asyncio.create_task(start.feed(self.loop))
-        notify = notifier()
-        notify("READY=1")
+        self.systemd.ready()
         mode, name = self.settings.venue.mode, self.settings.venue.name
         print(f"mmpi run: {mode} on {name}: {', '.join(self.engine.desks)}", file=sys.stderr, flush=True)
         if self.halt is not None and self.halt.beat_ns == 0:
             print("mmpi run: waiting for the guardian; start it with: mmpi guardian", file=sys.stderr)
         try:
             await self._until_stopped(feed, seconds)
-            return Outcome(self._summary(), self.failure or self._fault(), bool(self.engine.standing.fault))
+            return Outcome(
+                self._summary(), self.failure or self._fault(), self.again, bool(self.engine.standing.fault)
+            )
         finally:
-            notify("STOPPING=1")
+            self.systemd.stopping()
             feed.cancel()
             journal.close()
 
@@ -120,6 +131,7 @@ class _Quoter:
         running = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             running.add_signal_handler(number, asked.set)
+        running.add_signal_handler(signal.SIGHUP, self._begin_anew, asked)
         ticking = asyncio.create_task(self.loop.run())
         waiting = asyncio.create_task(asked.wait())
         try:
@@ -135,6 +147,24 @@ class _Quoter:
         finally:
             ticking.cancel()
             waiting.cancel()
+
+    def _begin_anew(self, asked: asyncio.Event) -> None:
+        self.again = True
+        asked.set()
+
+    async def _patiently(self) -> "_Start":
+        """Return the start at a venue; a service whose network is not up yet goes on trying, and says so."""
+        delay = FIRST_RETRY_S
+        while True:
+            try:
+                return await self._at_venue()
+            except RemoteError as error:
+                if not self.service:
+                    raise
+                self.systemd.status(f"waiting for the venue: {error}")
+            self.systemd.extend(delay + START_S)
+            await asyncio.sleep(delay)
+            delay = min(2 * delay, LAST_RETRY_S)
 
     async def _at_venue(self) -> "_Start":
         """Hyperliquid: market data and, unless on paper, orders on one WebSocket."""
@@ -200,7 +230,9 @@ class _Quoter:
         )
 
     def _publish(self) -> bytes:
-        return msgspec.json.encode(self._summary())
+        summary = self._summary()
+        self.systemd.status(summary.reason or "quoting")
+        return msgspec.json.encode(summary)
 
     def _summary(self) -> Summary:
         return summarise(

@@ -19,7 +19,11 @@ COMMANDS: Final = {
     "guardian": ("guard", "the guardian: owns the latch, stops everything when it must"),
     "kill": ("control", "press the red button: cancel everything, latch"),
     "arm": ("control", "unlatch, by hand"),
-    "status": ("control", "what the box is doing now"),
+    "pause": ("asking", "cancel everything, and place nothing until mmpi resume"),
+    "resume": ("asking", "end a pause that a person set"),
+    "flatten": ("asking", "sell what is held, by orders that can only reduce, and stay paused"),
+    "reload": ("asking", "check the configuration, and have both daemons begin anew with it"),
+    "status": ("status", "what the box is doing now"),
     "check": ("settings", "check the configuration; print every value and where it comes from"),
     "schema": ("settings", "print the JSON Schema of the configuration"),
     "backtest": ("backtest", "run the quoter over recorded or generated market data"),
@@ -149,6 +153,12 @@ def _demo(command: argparse.ArgumentParser) -> None:
 
 def _run(command: argparse.ArgumentParser) -> None:
     command.add_argument("--seconds", type=positive, default=0.0, help="stop by itself after this long")
+    text = "start even if latched, place nothing, and wait for the guardian, as the service does"
+    command.add_argument("--wait", action="store_true", help=text)
+
+
+def _reasoned(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--reason", default="by hand", help="written into journal and status")
 
 
 def _kill(command: argparse.ArgumentParser) -> None:
@@ -304,6 +314,8 @@ _OPTIONS: Final[dict[str, Callable[[argparse.ArgumentParser], None]]] = {
     "demo": _demo,
     "run": _run,
     "kill": _kill,
+    "pause": _reasoned,
+    "flatten": _reasoned,
     "check": _check,
     "backtest": _backtest,
     "bench": _bench,

@@ -14,7 +14,10 @@ from mmpi.errors import ConfigError
 
 INSTALLED_CONFIG: Final = Path("/etc/mmpi/mmpi.toml")
 CONFIG_VARIABLE: Final = "MMPI_CONFIG"
+CREDENTIALS: Final = "CREDENTIALS_DIRECTORY"
+"""The variable in which systemd names the folder of a service's credentials."""
 DEFAULT: Final = "default"
+FROM_CREDENTIALS: Final = f"environment {CREDENTIALS}"
 
 
 def config_file(chosen: Path | None, environ: Mapping[str, str]) -> Path | None:
@@ -63,15 +66,26 @@ def automatic(environ: Mapping[str, str], state_dir: str) -> dict[str, tuple[str
     runtime = _xdg(environ, "XDG_RUNTIME_DIR") or (private, DEFAULT)
     if os.geteuid() == 0:
         state, runtime = ("/var/lib/mmpi", DEFAULT), ("/run/mmpi", DEFAULT)
-    secrets = (f"{state_dir or state[0]}/secrets", DEFAULT)
-    if credentials := _folder(environ, "CREDENTIALS_DIRECTORY"):
-        secrets = (credentials, "environment CREDENTIALS_DIRECTORY")
+    secrets = (usual_secrets(state_dir or state[0]), DEFAULT)
+    if credentials := _folder(environ, CREDENTIALS):
+        secrets = (credentials, FROM_CREDENTIALS)
     return {
         "device.id": (_host_name(), DEFAULT),
         "paths.state_dir": state,
         "paths.runtime_dir": runtime,
         "secrets.dir": secrets,
     }
+
+
+def usual_secrets(state_dir: str) -> str:
+    """Return the folder of secrets where nobody chose one and systemd gives no credentials."""
+    return f"{state_dir}/secrets"
+
+
+def secrets_folder(secrets_dir: str, state_dir: str, environ: Mapping[str, str]) -> str:
+    """Return where this process finds its secrets: in its credentials, unless another folder was chosen."""
+    chosen = secrets_dir != usual_secrets(state_dir)
+    return secrets_dir if chosen else _folder(environ, CREDENTIALS) or secrets_dir
 
 
 def _host_name() -> str:

@@ -1,86 +1,75 @@
-"""Guardian: owns the latch and the halt word, watches the quoter, and ends every order of ours by its own hand.
+"""Guardian: owns the latch and the halt word, watches quoter and box, and ends every order of ours by its own hand.
 
 Invariant: from the moment the halt word is set nothing new is placed, and a stop is called verified only after the
 venue twice answered "none of ours is live", the second time later than the expiry of all that the quoter sent.
-It must not know strategies, prices or the quoter's memory.
+It must not know strategies, prices or the quoter's memory; who may ask for what is in control.py.
 """
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, TypeVar
 
+from mmpi.causes import HELD, latches
+from mmpi.device.held import Held
 from mmpi.device.latch import Latch, LatchState
-from mmpi.errors import ConfigError, DeviceError, RemoteError
-from mmpi.events import OpenOrder
+from mmpi.errors import ConfigError, DeviceError
 from mmpi.instrument import MILLISECOND, SECOND, Nanos
-from mmpi.runtime.board import LATCHED, PAUSED, RUN, STATE_NAMES, HaltWord
+from mmpi.runtime.board import LATCHED, PAUSED, REDUCE, RUN, STATE_NAMES, HaltWord
+from mmpi.runtime.senses import Panel, Sense
 from mmpi.runtime.service import say
+from mmpi.runtime.sign import sign_of
 from mmpi.runtime.watch import QuoterWatch
+from mmpi.runtime.zero import POLL_S, RETRY_LAST_S, Canceller, Zero
 from mmpi.sections import GuardianSettings
 
-POLL_S: Final = 0.02
-"""How often the quoter's beat and the venue session are looked at: a twentieth of the tightest deadline."""
-EXPIRY: Final[Nanos] = 2 * SECOND
-"""The longest that a trading action of the quoter stays valid once signed (settings: expires_after_ms <= 2000)."""
-RETRY_FIRST_S: Final = 0.1
-RETRY_LAST_S: Final = 2.0
 VENUE_PATIENCE: Final[Nanos] = 3 * SECOND
 """A guardian that cannot reach the venue for this long cannot stop anything there: quoting pauses."""
-
 VERIFY_S: Final = 10.0
 """How long arming waits for a stop to be verified; one takes 3 s and two round trips."""
+PASSING: Final = frozenset({"guardian_starting", "armed"})
+"""Causes that are over once zero is verified."""
 
 T = TypeVar("T")
-Answer = Callable[[dict[str, Any]], Awaitable[None]]
-
-
-class Hand(Protocol):
-    """The guardian's own hand on the venue; `live` follows the venue's order stream without being asked."""
-
-    ready: bool
-    news: asyncio.Event
-
-    @property
-    def live(self) -> dict[str, OpenOrder]:
-        """Return our live orders by the venue's id."""
-        ...
-
-    async def maintain(self) -> None:
-        """Keep the session up for ever; ConfigError if the venue will never let us cancel."""
-        ...
-
-    async def live_orders(self) -> Sequence[OpenOrder]:
-        """Return the venue's answer; RemoteError if there is none."""
-        ...
-
-    async def cancel(self, orders: Sequence[OpenOrder]) -> None:
-        """Ask the venue to cancel; RemoteError if it could not be sent or was not answered."""
-        ...
 
 
 class Guardian:
-    """The stop path. All its state changes happen on one loop; only latch writes run in a thread."""
+    """The stop path. All its state changes happen on one loop; only disk writes run in a thread."""
 
     def __init__(
-        self, settings: GuardianSettings, latch: Latch, halt: HaltWord, watch: QuoterWatch, hand: Hand | None
+        self,
+        settings: GuardianSettings,
+        latch: Latch,
+        halt: HaltWord,
+        watch: QuoterWatch,
+        canceller: Canceller | None,
+        *,
+        senses: Sequence[Sense] = (),
+        panel: Panel | None = None,
+        held: Held | None = None,
+        scope: str = "",
+        progress: Callable[[], None] = lambda: None,
     ) -> None:
-        self.settings = settings
-        self.latch = latch
-        self.halt = halt
-        self.watch = watch
-        self.hand = hand
+        """`scope`: account and configuration that an arming is for, "" = any; `progress` is told of each look."""
+        self.settings, self.latch, self.halt, self.watch = settings, latch, halt, watch
+        self.canceller, self.panel, self.scope = canceller, panel, scope
         self.stored: LatchState = latch.load()
         self.causes: dict[str, Nanos] = {}
         """Why quoting is paused -> since when; a pause ends by itself when this is empty and zero was verified."""
+        self.found: dict[str, str] = {}
+        """The causes that buttons and box show now, latching ones too, each with its detail."""
         self.verified_at: Nanos = 0
         """When the last stop was verified; 0 = a stop is going on."""
         self.last_stop: dict[str, Any] = {}
-        self.errors = 0
-        """Answers that the venue owed us and did not give, and failures of our own; each was followed by a try."""
         self.last_error = ""
+        self._errors = 0
+        self._held_file = held
+        self.held: dict[str, str] = held.load() if held is not None else {}
+        """Pauses that a person set -> who; they outlive a power loss."""
+        self._senses, self._progress = senses, progress
+        self._zero = Zero(canceller, lambda: self._silent_since)
         self._timeout = round(settings.heartbeat_timeout_s * SECOND)
         self._ack_timeout = round(settings.ack_timeout_s * SECOND)
         self._stopping: asyncio.Task[None] | None = None
@@ -90,38 +79,75 @@ class Guardian:
         self._silent_since: Nanos = 0
         """Since when the quoter cannot have sent: it acknowledged the present halt, or died; 0 = not yet."""
         self._venue_lost: Nanos = 0
-        self._writing: set[asyncio.Task[None]] = set()
+        self._storing = 0
+        """Latches on their way to the disk."""
+        self._unsaved = False
+        """The disk says armed, and took no latch."""
+        self._tasks: set[asyncio.Task[Any]] = set()
         self._disk = ThreadPoolExecutor(max_workers=1, thread_name_prefix="latch")
 
-    async def run(self) -> None:
-        """Guard until cancelled. A latch on disk is kept; otherwise quoting starts once zero orders are verified."""
+    @property
+    def errors(self) -> int:
+        """Return how many answers the venue did not give, and failures of our own; each was followed by a try."""
+        return self._errors + self._zero.errors
+
+    async def run(self, start_latched: str = "") -> None:
+        """Guard until cancelled. A latch on disk is kept; otherwise quoting starts once zero orders are verified.
+
+        `start_latched`: a cause, with its detail, that latches before anything may happen; "" = none.
+        """
         if self.stored.latched:
             self._halt(LATCHED, self.stored.reason)
+        elif start_latched:
+            self._halt(LATCHED, start_latched)
+            await self._on_disk(partial(self._trip, "guardian", start_latched))
         else:
             self.causes["guardian_starting"] = _now()
             self._halt(PAUSED, "guardian_starting")
-        hand = asyncio.create_task(self._keep(self.hand)) if self.hand is not None else None
+        session = asyncio.create_task(self._keep(self.canceller)) if self.canceller is not None else None
         try:
             while True:
-                if hand is not None and hand.done():
-                    hand.result()
-                now = _now()
-                try:
-                    self._look(now)
-                    self.halt.beat(now)
-                except Exception as error:
-                    # No beat: a quoter that nobody watches pauses by itself. The button goes on working.
-                    self._failed(error)
+                if session is not None and session.done():
+                    session.result()
+                if self.look():
+                    self.halt.beat(_now())
+                    self._progress()
                 await asyncio.sleep(POLL_S)
         finally:
-            if hand is not None:
-                hand.cancel()
+            if session is not None:
+                session.cancel()
 
-    async def _keep(self, hand: Hand) -> None:
+    def look(self) -> bool:
+        """Look at everything now; True if nothing failed. Without that the guardian does not beat, and quoting pauses.
+
+        Buttons are looked at first: they go on working whatever else fails.
+        """
+        now = _now()
+        try:
+            found = dict(self.panel.present(now)) if self.panel is not None else {}
+            self._latch_if(found)
+            for sense in self._senses:
+                found.update(sense.present(now))
+            self.found = found
+            self._latch_if(found)
+            self._look(now)
+            if self.panel is not None:
+                self.panel.show(self.sign(now), now)
+        except Exception as error:
+            self._failed(error)
+            return False
+        return True
+
+    def sign(self, now: Nanos) -> str:
+        """Return what the lamps are to show."""
+        proven = self.verified_at > 0 and not self._storing and not self._unsaved
+        return sign_of(self.halt.state, proven, {**self.causes, **self.found}, self.watch, now)
+
+    async def _keep(self, session: Canceller) -> None:
         """Keep the venue session up whatever happens to it; a key that is no agent's could not stop anything."""
         while True:
             try:
-                await hand.maintain()
+                await session.maintain()
             except ConfigError:
                 raise
             except Exception as error:
@@ -130,55 +156,30 @@ class Guardian:
 
     def _failed(self, error: Exception) -> None:
         """Count a failure of our own; say it, but not fifty times a second."""
-        self.errors += 1
+        self._errors += 1
         if repr(error) != self.last_error:
             self.last_error = repr(error)
             _say(self.last_error)
 
-    # Commands -----------------------------------------------------------------------------------------------------
+    # What persons ask for -----------------------------------------------------------------------------------------
 
-    async def command(self, request: dict[str, Any], pid: int, answer: Answer) -> None:
-        """Serve one control request: kill (or press), arm, status."""
-        name = request.get("cmd")
-        by = f"{str(request.get('by', 'somebody'))[:64]} (pid {pid})"
-        if name in ("kill", "press", "latch"):
-            await self._kill(by, str(request.get("reason", "kill"))[:200], answer)
-        elif name == "arm":
-            await self._arm(by, answer)
-        elif name == "status":
-            await answer({"final": True, **self.status()})
-        else:
-            await answer({"final": True, "error": f"unknown command {name!r}; allowed: kill, arm, status"})
-
-    def status(self) -> dict[str, Any]:
-        """Return what observers may see."""
-        state, generation = self.halt.read()
-        return {
-            "latch": "latched" if state == LATCHED else "armed",
-            "state": STATE_NAMES[state],
-            "reason": self.halt.reason,
-            "generation": generation,
-            "venue_session": self.hand.ready if self.hand is not None else None,
-            "live_orders": len(self.hand.live) if self.hand is not None else None,
-            "quoter_alive": self.watch.alive,
-            "quoter_beat_ms": self.watch.age(_now()) // MILLISECOND,
-            "verified_zero": self.verified_at > 0,
-            "last_stop": self.last_stop,
-            "errors": self.errors,
-            "last_error": self.last_error,
-        }
-
-    async def _kill(self, by: str, reason: str, answer: Answer) -> None:
-        """Latch, stop, and answer twice: at once, and when the stop is verified."""
+    def press(self, reason: str, by: str) -> "asyncio.Task[dict[str, Any]]":
+        """Latch and stop, from this instant; return the task that ends with the account of the verified stop."""
         self._halt(LATCHED, reason)
         stop = self._stop(reason)
-        stored = asyncio.create_task(self._on_disk(partial(self._trip, by, reason)))
-        self._writing.add(stored)
-        stored.add_done_callback(self._writing.discard)
-        await answer({"accepted": True, "reason": reason})
-        await stored
+        return self._keep_task(self._pressed(stop, reason, by))
+
+    async def _pressed(self, stop: Awaitable[None], reason: str, by: str) -> dict[str, Any]:
+        await self._store(by, reason)
         await stop
-        await answer({"final": True, "verified": True, **self.last_stop, "stored": self.stored.valid})
+        return {"verified": True, **self.last_stop, "stored": self.stored.valid}
+
+    async def _store(self, by: str, reason: str) -> None:
+        self._storing += 1
+        try:
+            await self._on_disk(partial(self._trip, by, reason))
+        finally:
+            self._storing -= 1
 
     async def _on_disk(self, work: Callable[[], T]) -> T:
         """Return what `work` returns, done in the one thread that no look-up and nothing else can keep busy."""
@@ -188,100 +189,160 @@ class Guardian:
         try:
             self.stored = self.latch.trip(by, reason, time.time_ns())
         except DeviceError as error:
-            self.errors += 1
+            self._errors += 1
             self.stored = LatchState(latched=True, reason=str(error), valid=False)
+            self._unsaved = not self.latch.load().latched
+        else:
+            self._unsaved = False
 
-    async def _arm(self, by: str, answer: Answer) -> None:
-        """Unlatch, if nothing is left to be stopped."""
+    async def arm(self, by: str) -> dict[str, Any]:
+        """Unlatch, if nothing is left to be stopped and no cause is there; return the answer, `error` or `armed`."""
+        if self.halt.state == REDUCE:
+            return {"error": "positions are being flattened; arm when that is over"}
         if self.halt.state != LATCHED:
             on_disk = await self._on_disk(self.latch.load)
             if not on_disk.latched:
-                await answer({"final": True, "armed": True, "note": "was not latched"})
-                return
+                return {"armed": True, "note": "was not latched"}
             # Latched by another hand while we did not answer; the disk is what the next start believes.
             self._halt(LATCHED, on_disk.reason)
             self._stop(on_disk.reason)
-        if not await self._verified():
-            why = "it is not verified that none of our orders is live; is the venue reachable?"
-            await answer({"final": True, "error": why})
-            return
+        if not await self.verified():
+            return {"error": "it is not verified that none of our orders is live; is the venue reachable?"}
         if self.watch.alive and not self.watch.acknowledged(self.halt.generation):
-            await answer({"final": True, "error": f"the quoter (pid {self.watch.pid}) does not answer; end it first"})
-            return
+            return {"error": f"the quoter (pid {self.watch.pid}) does not answer; end it first"}
+        if self.found:
+            return {"error": "; ".join(f"{name}: {detail}" for name, detail in self.found.items())}
         generation = self.halt.generation
         try:
-            stored = await self._on_disk(partial(self.latch.arm, by, "armed by hand", time.time_ns()))
+            stored = await self._on_disk(partial(self.latch.arm, by, "armed by hand", time.time_ns(), self.scope))
         except DeviceError as error:
-            await answer({"final": True, "error": str(error)})
-            return
+            return {"error": str(error)}
         if self.halt.state != LATCHED:
             # Armed twice at once; the other was quicker.
-            await answer({"final": True, "armed": True, "note": "was not latched"})
-            return
-        if self.halt.generation != generation:
+            return {"armed": True, "note": "was not latched"}
+        if self.halt.generation != generation or self.found:
             # Pressed while the disk was writing: the press wins.
-            await self._on_disk(partial(self._trip, by, self.halt.reason))
-            await answer({"final": True, "error": "pressed again while arming: still latched"})
-            return
+            await self._store(by, next(iter(self.found), self.halt.reason))
+            return {"error": "pressed again while arming: still latched"}
         self.stored = stored
         self.causes = {"armed": _now()}
         self._halt(PAUSED, "armed")
-        await answer({"final": True, "armed": True, "generation": stored.generation})
+        return {"armed": True, "generation": stored.generation}
 
-    async def _verified(self) -> bool:
+    async def verified(self) -> bool:
         """Return True once zero orders are verified; False if that takes longer than VERIFY_S."""
         end = _now() + round(VERIFY_S * SECOND)
         while not self.verified_at and _now() < end:
             await asyncio.sleep(POLL_S)
         return self.verified_at > 0
 
+    async def hold(self, name: str, by: str) -> None:
+        """Pause until a person lets go of it; on disk when this returns, unless it is a reload."""
+        self.held[name] = by
+        self.look()
+        await self._keep_held()
+
+    async def release(self, names: Sequence[str]) -> None:
+        """Let go of pauses that persons set; off the disk first, or a power loss would bring them back."""
+        for name in names:
+            self.held.pop(name, None)
+        await self._keep_held()
+
+    async def _keep_held(self) -> None:
+        kept = {name: by for name, by in self.held.items() if name in HELD}
+        if self._held_file is not None:
+            await self._on_disk(partial(self._held_file.store, kept))
+
+    def reduce(self, reason: str) -> None:
+        """Let the quoter place what reduces a position, and nothing else; only after a verified zero."""
+        assert self.verified_at and not self.found
+        self._halt(REDUCE, reason)
+
+    def restore(self, reason: str) -> None:
+        """End that: latched again if it was latched, paused if not."""
+        if self.halt.state == REDUCE:
+            latched = self.stored.latched
+            self._halt(LATCHED if latched else PAUSED, self.stored.reason if latched else reason)
+            self._stop(reason)
+
+    def _keep_task(self, work: Any) -> "asyncio.Task[Any]":
+        task: asyncio.Task[Any] = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
     # Watching -----------------------------------------------------------------------------------------------------
 
+    def _latch_if(self, found: Mapping[str, str]) -> None:
+        """Latch for the first of these causes that does, unless it is latched already."""
+        name = next(filter(latches, found), None)
+        if name is not None and self.halt.state != LATCHED:
+            self.press(f"{name}: {found[name]}" if found[name] else name, name)
+
     def _look(self, now: Nanos) -> None:
-        """Pause on what must pause, resume when every cause is gone."""
+        """Pause on what pauses, resume when every cause is gone, stop again what came alive."""
         self.watch.poll(now, self._timeout)
-        self._cause("quoter_heartbeat", self.watch.alive and self.watch.age(now) > self._timeout, now)
-        self._cause("quoter_died", self.watch.died_at > 0, now)
-        if self.hand is not None:
-            self._venue_lost = 0 if self.hand.ready else (self._venue_lost or now)
-            self._cause("venue_session", self._venue_lost > 0 and now - self._venue_lost > VENUE_PATIENCE, now)
+        self._note([*(name for name in self.found if not latches(name)), *self._own(now), *self.held], now)
+        if self.panel is not None and (way := self.panel.wants_arming(now)):
+            self._keep_task(self._arm_by_hand(way))
         state = self.halt.state
-        if state != RUN and not self._silent_since:
+        if state in (PAUSED, LATCHED) and not self._silent_since:
             self._listen(now, state)
         if state == RUN:
             if self.causes:
                 reason = next(iter(self.causes))
                 self._halt(PAUSED, reason)
                 self._stop(reason)
+        elif state == REDUCE:
+            if others := [name for name in self.causes if name not in HELD and name not in PASSING]:
+                self.restore(others[0])
         elif state == PAUSED and self._may_resume(now):
             self.causes.clear()
             self.halt.set(RUN, "")
             _say("run")
-        elif self._stopping is None and self._hand_ready() and (not self.verified_at or self._live()):
+        elif self._stopping is None and self._is_ready() and (not self.verified_at or self._live()):
             # Not yet verified, or something of ours came alive while nothing may be.
             self._stop(self.halt.reason)
 
-    def _cause(self, name: str, present: bool, now: Nanos) -> None:
-        if present:
+    def _own(self, now: Nanos) -> list[str]:
+        """Return what pauses because of quoter and venue."""
+        names = []
+        if self.watch.alive and self.watch.age(now) > self._timeout:
+            names.append("quoter_heartbeat")
+        if self.watch.died_at:
+            names.append("quoter_died")
+        if self.canceller is not None:
+            self._venue_lost = 0 if self.canceller.ready else (self._venue_lost or now)
+            if self._venue_lost and now - self._venue_lost > VENUE_PATIENCE:
+                names.append("venue_session")
+        return names
+
+    def _note(self, names: Sequence[str], now: Nanos) -> None:
+        """Take the pauses that are there now; what is gone counts until quoting has been halted for it."""
+        for name in names:
             self.causes.setdefault(name, now)
-        elif name in self.causes and self.halt.state != RUN:
-            del self.causes[name]
+        if (state := self.halt.state) != RUN:
+            kept = {*names, *(PASSING if state == PAUSED else ())}
+            self.causes = {name: since for name, since in self.causes.items() if name in kept}
+
+    async def _arm_by_hand(self, way: str) -> None:
+        answer = await self.arm(way)
+        _say(f"{way}: {answer.get('error') or answer.get('note') or 'armed'}")
 
     def _may_resume(self, now: Nanos) -> bool:
-        passing = {"guardian_starting", "armed"}
-        if self.causes.keys() - passing or self._stopping is not None or not self.verified_at:
+        if self.found or self.causes.keys() - PASSING or self._stopping is not None:
             return False
-        if not self._hand_ready():
+        if not self.verified_at or self._storing or not self._is_ready():
             return False
         return not self.watch.alive or (
             self.watch.steady(now) and self.watch.acknowledged(self.halt.generation)
         )
 
-    def _hand_ready(self) -> bool:
-        return self.hand is None or self.hand.ready
+    def _is_ready(self) -> bool:
+        return self.canceller is None or self.canceller.ready
 
     def _live(self) -> bool:
-        return self.hand is not None and len(self.hand.live) > 0
+        return self.canceller is not None and len(self.canceller.live) > 0
 
     # Stopping -----------------------------------------------------------------------------------------------------
 
@@ -314,7 +375,7 @@ class Guardian:
 
     async def _until_zero(self) -> None:
         try:
-            first_zero = await self._empty_book() if self.hand is not None else await self._obeyed()
+            first_zero = await self._zero.reach()
             self.verified_at = _now()
             self.last_stop = {
                 "reason": self._stop_reason,
@@ -324,71 +385,6 @@ class Guardian:
             _say(f"zero orders, verified {self.last_stop['verified_ms']:.0f} ms after {self._stop_reason!r}")
         finally:
             self._stopping = None
-
-    async def _obeyed(self) -> Nanos:
-        """Without a venue (paper): wait for the quoter's acknowledgement or death."""
-        while not self._silent_since:
-            await asyncio.sleep(POLL_S)
-        return _now()
-
-    async def _empty_book(self) -> Nanos:
-        """Cancel and ask until two empty answers, the second after all expiries; return when the first was given."""
-        assert self.hand is not None
-        first_zero: Nanos = 0
-        delay = RETRY_FIRST_S
-        await self._cancel(list(self.hand.live.values()))
-        while True:
-            asked = _now()
-            try:
-                live = await self.hand.live_orders()
-            except RemoteError:
-                self.errors += 1
-                await self._pause_for(delay)
-                delay = min(2 * delay, RETRY_LAST_S)
-                # Whoever does not answer questions may still take orders: what the stream shows is cancelled again.
-                await self._cancel(list(self.hand.live.values()))
-                continue
-            if live:
-                first_zero = 0
-                await self._cancel(live)
-                await self._pause_for(delay / 4)
-                delay = min(2 * delay, RETRY_LAST_S)
-                continue
-            if first_zero and self._silent_since and asked > self._silent_since + EXPIRY:
-                return first_zero
-            first_zero = first_zero or _now()
-            await self._expire()
-
-    async def _expire(self) -> None:
-        """Wait until all that was sent has expired, or until an order of ours comes alive; cancel that at once."""
-        assert self.hand is not None
-        while not self.hand.live:
-            left = POLL_S
-            if self._silent_since:
-                left = (self._silent_since + EXPIRY - _now()) / SECOND
-            if left < 0:
-                return
-            await self._pause_for(min(left + 0.001, POLL_S))
-        await self._cancel(list(self.hand.live.values()))
-
-    async def _pause_for(self, seconds: float) -> None:
-        """Wait, but wake as soon as the venue tells of an order."""
-        assert self.hand is not None
-        self.hand.news.clear()
-        try:
-            async with asyncio.timeout(seconds):
-                await self.hand.news.wait()
-        except TimeoutError:
-            return
-
-    async def _cancel(self, orders: Sequence[OpenOrder]) -> None:
-        assert self.hand is not None
-        if not orders:
-            return
-        try:
-            await self.hand.cancel(orders)
-        except RemoteError:
-            self.errors += 1
 
 
 def _say(text: str) -> None:

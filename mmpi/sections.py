@@ -65,10 +65,68 @@ class JournalSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class GuardianSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The guardian's patience."""
+    """The guardian's patience, and what it lets a person do from afar."""
 
     heartbeat_timeout_s: float = 1.0
     ack_timeout_s: float = 0.5
+    allow_remote_arm: bool = False
+    """`mmpi arm` arms a box that has a button for it, and so may a command from the phone."""
+    resume_after_boot: bool = True
+    """A box that was armed goes on by itself after a power loss; otherwise it latches at each boot."""
+    required: bool = True
+    """Orders leave for a venue only while a guardian lives."""
+
+
+class PinSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where buttons and lamps are: offsets of a GPIO chip's lines (on a Pi: BCM numbers); -1 = not wired."""
+
+    backend: str = "none"
+    """none, gpiod (the kernel's GPIO chip) or virtual (a mapped file in the runtime folder)."""
+    chip: str = "/dev/gpiochip0"
+    kill: int = 5
+    kill_second: int = -1
+    arm: int = 13
+    green: int = 17
+    amber: int = 27
+    red: int = 22
+    buzzer: int = -1
+    power: int = -1
+
+
+class PowerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """An uninterruptible supply that says when the mains failed."""
+
+    source: str = "none"
+    """none, pin (pins.power) or i2c."""
+    fail_level: str = "low"
+    """Level of the pin while the mains are gone: low or high."""
+    hold_off_s: float = 20.0
+    good_s: float = 10.0
+    shutdown: bool = True
+    i2c_bus: int = 1
+    i2c_address: int = 0x36
+    i2c_gauge: str = "max17048"
+    i2c_fail_below: float = 0.0
+
+
+class HostSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """When the machine is too hot, full or busy to quote; 0 = do not look."""
+
+    max_temperature_c: float = 80.0
+    max_cpu_percent: float = 95.0
+    min_memory_mb: float = 40.0
+    min_disk_mb: float = 64.0
+    undervoltage_pauses: bool = True
+    throttled_pauses: bool = True
+    sysfs_root: str = "/sys"
+    proc_root: str = "/proc"
+
+
+class WatchdogSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The machine's own watchdog."""
+
+    hardware_s: int = 0
+    """What kernel and systemd must both say; 0 = this host has none."""
 
 
 class PathSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -104,6 +162,26 @@ class PathSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return Path(self.runtime_dir) / "status"
 
     @property
+    def pins(self) -> Path:
+        """Return the mapped file of virtual pins."""
+        return Path(self.runtime_dir) / "pins"
+
+    @property
+    def held(self) -> Path:
+        """Return the file of pauses that persons set, which outlive a power loss."""
+        return Path(self.state_dir) / "held.json"
+
+    @property
+    def boot(self) -> Path:
+        """Return the file that says in which boot the guardian last ran."""
+        return Path(self.state_dir) / "boot.json"
+
+    @property
+    def poweroff(self) -> Path:
+        """Return the file whose appearance turns the machine off (mmpi-poweroff.path)."""
+        return Path(self.runtime_dir) / "poweroff"
+
+    @property
     def guardian_lock(self) -> Path:
         """Return the lock that keeps a second guardian out."""
         return Path(self.runtime_dir) / "guardian.lock"
@@ -121,6 +199,11 @@ class Box(msgspec.Struct, frozen=True):
     paths: PathSettings
     venue: VenueSettings
     guardian: GuardianSettings
+    pins: PinSettings = PinSettings()
+    power: PowerSettings = PowerSettings()
+    host: HostSettings = HostSettings()
+    watchdog: WatchdogSettings = WatchdogSettings()
+    digest: str = ""
 
 
 def load_resolved(path: Path, kind: type[T]) -> T:

@@ -10,9 +10,13 @@ from mmpi.quoting import QuoterSettings
 from mmpi.risk import RiskConfig
 from mmpi.sections import ClockSettings as ClockSettings
 from mmpi.sections import GuardianSettings as GuardianSettings
+from mmpi.sections import HostSettings as HostSettings
 from mmpi.sections import JournalSettings as JournalSettings
 from mmpi.sections import PathSettings as PathSettings
+from mmpi.sections import PinSettings as PinSettings
+from mmpi.sections import PowerSettings as PowerSettings
 from mmpi.sections import VenueSettings as VenueSettings
+from mmpi.sections import WatchdogSettings as WatchdogSettings
 from mmpi.sim.exchange import SimConfig
 from mmpi.sim.market import MarketConfig
 
@@ -39,4 +43,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     journal: JournalSettings
     guardian: GuardianSettings
     clock: ClockSettings = ClockSettings()
+    pins: PinSettings = PinSettings()
+    power: PowerSettings = PowerSettings()
+    host: HostSettings = HostSettings()
+    watchdog: WatchdogSettings = WatchdogSettings()
     digest: str = ""

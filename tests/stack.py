@@ -23,6 +23,7 @@ from typing import Any
 import msgspec
 
 from mmpi.commands.client import call
+from mmpi.errors import RemoteError
 from mmpi.practice.keys import make_keys
 from mmpi.runtime.board import StatusBoard
 
@@ -318,6 +319,10 @@ class Stack:
             command, env=self.env, cwd=ROOT, capture_output=True, text=True, timeout=timeout, check=False
         )
 
+    def run(self, name: str, *words: str) -> Process:
+        """Start a command and return at once."""
+        return self._start(name, (*MMPI, *words))
+
     def _start(self, name: str, command: tuple[str, ...], more: Mapping[str, str] | None = None) -> Process:
         process = Process(name, command, self.folder, self.env | dict(more or {}))
         self._processes.append(process)
@@ -396,7 +401,7 @@ class Stack:
             try:
                 if true():
                     return time.monotonic() - began
-            except OSError:
+            except (OSError, RemoteError):
                 pass
             if time.monotonic() - began > timeout:
                 raise AssertionError(f"waited {timeout:g} s for {what}\n{self.picture()}")

@@ -111,7 +111,7 @@ def test_a_new_halt_word_is_paused(tmp_path: Path) -> None:
     HaltWord.create(path)
     word = HaltWord.open(path)
     assert (word.state, word.generation, word.reason) == (PAUSED, 1, "guardian starting")
-    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(path.stat().st_mode) == 0o640
 
 
 def test_readers_see_what_is_set(tmp_path: Path) -> None:
@@ -223,7 +223,7 @@ def test_the_board_tells_who_writes_it(tmp_path: Path) -> None:
     assert board is not None
     assert (board.pid, board.start_time) == (os.getpid(), process_start(os.getpid()))
     assert (board.beat_ns, board.acknowledged, board.read()) == (0, 0, None)
-    assert stat.S_IMODE((tmp_path / "status").stat().st_mode) == 0o600
+    assert stat.S_IMODE((tmp_path / "status").stat().st_mode) == 0o640
 
 
 def test_the_board_carries_values(tmp_path: Path) -> None:

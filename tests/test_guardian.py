@@ -6,162 +6,29 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
-from runtime_builders import board_of, until
+from guardian_builders import EXPIRY, HANDS, SETTINGS, FakeHand, guarding, shorten
+from runtime_builders import until
 
-from mmpi import guardian as guardian_module
 from mmpi.config.models import KEYS
+from mmpi.control import COMMANDS
 from mmpi.device.latch import Latch, LatchState
-from mmpi.errors import ConfigError, DeviceError, RemoteError
-from mmpi.events import OpenOrder
-from mmpi.guardian import Guardian
+from mmpi.errors import ConfigError, DeviceError
 from mmpi.instrument import MILLISECOND
-from mmpi.runtime import watch as watch_module
-from mmpi.runtime.board import LATCHED, PAUSED, RUN, HaltWord, StatusBoard
+from mmpi.runtime import zero as zero_module
+from mmpi.runtime.board import LATCHED, PAUSED, RUN
 from mmpi.runtime.watch import QuoterWatch
-from mmpi.sections import GuardianSettings
 
-REAL_EXPIRY = guardian_module.EXPIRY
-EXPIRY = 30 * MILLISECOND
-SETTINGS = GuardianSettings(heartbeat_timeout_s=0.15, ack_timeout_s=0.08)
+REAL_EXPIRY = zero_module.EXPIRY
 
 
 @pytest.fixture(autouse=True)
 def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     """Cut every wait that is a setting of the real world; the rules between them stay."""
-    for name, value in (
-        ("POLL_S", 0.002), ("EXPIRY", EXPIRY), ("RETRY_FIRST_S", 0.005), ("RETRY_LAST_S", 0.01), ("VERIFY_S", 0.15),
-        ("VENUE_PATIENCE", 60 * MILLISECOND),
-    ):  # fmt: skip
-        monkeypatch.setattr(guardian_module, name, value)
-    monkeypatch.setattr(watch_module, "SECOND", 30 * MILLISECOND)
-
-
-class FakeHand:
-    """A venue in memory: orders that a test puts there, cancels that work, and a line that can be cut."""
-
-    def __init__(self) -> None:
-        self.ready = True
-        self.news = asyncio.Event()
-        self.orders: dict[str, OpenOrder] = {}
-        self.unseen: set[str] = set()
-        """Orders that the stream has not told of."""
-        self.deaf = False
-        self.asked = 0
-        self.cancelled: list[str] = []
-        self.breaks: list[Exception] = []
-        self.sessions = 0
-
-    @property
-    def live(self) -> dict[str, OpenOrder]:
-        """Return what the stream told."""
-        return {key: order for key, order in self.orders.items() if key not in self.unseen}
-
-    def place(self, *ids: str, unseen: bool = False) -> None:
-        """Bring orders alive."""
-        for each in ids:
-            self.orders[each] = OpenOrder("BTC", f"0x{each}", each, 1, 0, 0)
-            if unseen:
-                self.unseen.add(each)
-        self.news.set()
-
-    async def maintain(self) -> None:
-        """Do nothing for ever, or break."""
-        self.sessions += 1
-        if self.breaks:
-            raise self.breaks.pop(0)
-        await asyncio.Event().wait()
-
-    async def live_orders(self) -> Sequence[OpenOrder]:
-        """Return every order."""
-        self.asked += 1
-        await asyncio.sleep(0)
-        if self.deaf:
-            raise RemoteError("no answer")
-        return list(self.orders.values())
-
-    async def cancel(self, orders: Sequence[OpenOrder]) -> None:
-        """End these orders."""
-        await asyncio.sleep(0)
-        if self.deaf:
-            raise RemoteError("no answer")
-        for order in orders:
-            self.cancelled.append(order.order_id)
-            self.orders.pop(order.order_id, None)
-
-
-class Box:
-    """A guardian in a folder, and a quoter's board to be played by hand."""
-
-    def __init__(self, folder: Path, hand: FakeHand | None, *, armed: bool, latch: Latch | None = None) -> None:
-        self.folder, self.hand = folder, hand
-        self.latch = latch or Latch(folder / "latch.json")
-        if armed:
-            self.latch.arm("test", "test", 1)
-        self.halt = HaltWord.create(folder / "halt")
-        self.board: StatusBoard | None = None
-        self.answers: list[dict[str, Any]] = []
-        self.guardian = Guardian(SETTINGS, self.latch, self.halt, QuoterWatch(folder / "status"), hand)
-        self.task: asyncio.Task[None]
-
-    async def say(self, answer: dict[str, Any]) -> None:
-        """Keep an answer."""
-        self.answers.append(answer)
-
-    async def command(self, name: str, **more: Any) -> dict[str, Any]:
-        """Return the final answer to a command."""
-        answers: list[dict[str, Any]] = []
-
-        async def keep(answer: dict[str, Any]) -> None:
-            answers.append(answer)
-
-        async with asyncio.timeout(3):
-            await self.guardian.command({"cmd": name, "by": "tester", **more}, 42, keep)
-        return answers[-1]
-
-    @asynccontextmanager
-    async def quoter(self, pid: int) -> AsyncIterator[list[bool]]:
-        """Play a quoter that beats and obeys, with the process `pid`; put True into the list to freeze it."""
-        frozen: list[bool] = []
-        self.board = board = board_of(self.folder / "status", pid)
-
-        async def obey() -> None:
-            while True:
-                if not frozen:
-                    board.beat(time.monotonic_ns())
-                    board.acknowledge(self.halt.generation)
-                await asyncio.sleep(0.002)
-
-        task = asyncio.create_task(obey())
-        try:
-            yield frozen
-        finally:
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
-
-
-@asynccontextmanager
-async def guarding(
-    folder: Path, hand: FakeHand | None = None, *, armed: bool = True, paper: bool = False, latch: Latch | None = None
-) -> AsyncIterator[Box]:
-    """Run a guardian meanwhile; an armed one from when it lets the quoter run."""
-    box = Box(folder, None if paper else hand or FakeHand(), armed=armed, latch=latch)
-    box.task = asyncio.create_task(box.guardian.run())
-    try:
-        if armed:
-            await until(lambda: box.halt.state == RUN or box.task.done())
-        yield box
-    finally:
-        box.task.cancel()
-        with suppress(asyncio.CancelledError, ConfigError):
-            await box.task
-        await asyncio.sleep(0)
+    shorten(monkeypatch)
 
 
 # Starting ---------------------------------------------------------------------------------------------------------
@@ -185,7 +52,7 @@ async def test_an_armed_box_runs_after_zero_is_verified(tmp_path: Path) -> None:
     async with guarding(tmp_path, hand) as box:
         assert time.monotonic_ns() - begun > EXPIRY
         assert (hand.orders, box.guardian.last_stop["reason"]) == ({}, "guardian_starting")
-        assert box.guardian.status()["state"] == "run"
+        assert box.control.status()["state"] == "run"
 
 
 async def test_beats_say_that_it_looks(tmp_path: Path) -> None:
@@ -204,12 +71,12 @@ async def test_a_press(tmp_path: Path) -> None:
     hand = FakeHand()
     async with guarding(tmp_path, hand) as box:
         hand.place("1", "2")
-        pressing = asyncio.create_task(box.guardian.command({"cmd": "kill", "reason": "smoke"}, 42, box.say))
+        pressing = asyncio.create_task(box.control.command({"cmd": "kill", "reason": "smoke"}, HANDS, box.say))
         await asyncio.sleep(0)
         assert (box.halt.state, box.halt.reason) == (LATCHED, "smoke")
         await pressing
         stored = Latch(tmp_path / "latch.json").load()
-        assert (stored.latched, stored.reason, stored.by) == (True, "smoke", "somebody (pid 42)")
+        assert (stored.latched, stored.reason, stored.by) == (True, "smoke", "somebody (pid 42, uid 0)")
         assert sorted(hand.cancelled) == ["1", "2"]
         accepted, verified = box.answers
         assert accepted == {"accepted": True, "reason": "smoke"}
@@ -251,7 +118,7 @@ async def test_a_deaf_venue(tmp_path: Path) -> None:
         hand.deaf = True
         pressing = asyncio.create_task(box.command("kill"))
         await until(lambda: box.guardian.errors > 5)
-        assert (pressing.done(), box.guardian.status()["verified_zero"]) == (False, False)
+        assert (pressing.done(), box.control.status()["verified_zero"]) == (False, False)
         refused = await box.command("arm")
         assert refused["error"] == "it is not verified that none of our orders is live; is the venue reachable?"
         hand.deaf = False
@@ -291,7 +158,7 @@ async def test_a_peer_that_hangs_up_changes_nothing(tmp_path: Path) -> None:
             raise ConnectionResetError
 
         with pytest.raises(ConnectionResetError):
-            await box.guardian.command({"cmd": "kill"}, 42, gone)
+            await box.control.command({"cmd": "kill"}, HANDS, gone)
         await until(lambda: box.guardian.verified_at and Latch(tmp_path / "latch.json").load().latched)
         assert hand.orders == {}
 
@@ -375,7 +242,7 @@ async def test_paper_needs_no_venue(tmp_path: Path, sleeper: "subprocess.Popen[b
     async with guarding(tmp_path, paper=True) as box, box.quoter(sleeper.pid):
         await until(lambda: box.guardian.watch.alive)
         answer = await box.command("kill")
-        status = box.guardian.status()
+        status = box.control.status()
         assert (answer["verified"], status["venue_session"], status["live_orders"]) == (True, None, None)
 
 
@@ -390,7 +257,7 @@ async def test_arming(tmp_path: Path, sleeper: "subprocess.Popen[bytes]") -> Non
         answer = await box.command("arm")
         stored = Latch(tmp_path / "latch.json").load()
         assert (answer["armed"], answer["generation"]) == (True, stored.generation)
-        assert (stored.latched, stored.by) == (False, "tester (pid 42)")
+        assert (stored.latched, stored.by) == (False, "tester (pid 42, uid 0)")
         await until(lambda: box.halt.state == RUN)
 
 
@@ -444,8 +311,8 @@ async def test_a_press_while_arming_wins(tmp_path: Path) -> None:
     class SlowDisk(Latch):
         gate = threading.Event()
 
-        def arm(self, by: str, reason: str, now: int) -> LatchState:
-            state = super().arm(by, reason, now)
+        def arm(self, by: str, reason: str, now: int, scope: str = "") -> LatchState:
+            state = super().arm(by, reason, now, scope)
             self.gate.wait(2)
             return state
 
@@ -480,13 +347,13 @@ async def test_a_latch_that_cannot_be_unlatched(tmp_path: Path, monkeypatch: pyt
 # Everything else --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["resume", "", None, 7, ["kill"], {"a": 1}])
+@pytest.mark.parametrize("name", ["unarm", "", None, 7, ["kill"], {"a": 1}])
 async def test_an_unknown_command(tmp_path: Path, name: object) -> None:
     """What is no command is answered with those that are, and changes nothing."""
     async with guarding(tmp_path) as box:
-        await box.guardian.command({"cmd": name}, 42, box.say)
+        await box.control.command({"cmd": name}, HANDS, box.say)
         assert box.answers == [
-            {"final": True, "error": f"unknown command {name!r}; allowed: kill, arm, status"}
+            {"final": True, "error": f"unknown command {name!r}; allowed: {', '.join(COMMANDS)}"}
         ]  # fmt: skip
         assert box.halt.state == RUN
 

@@ -19,7 +19,7 @@ def test_a_box_keeps_its_id(tmp_path: Path) -> None:
     assert re.fullmatch("0x[0-9a-f]{8}", first)
     assert instance_id(tmp_path / "state") == first
     assert instance_id(tmp_path / "other") != first
-    assert stat.S_IMODE((tmp_path / "state" / "instance").stat().st_mode) == 0o600
+    assert stat.S_IMODE((tmp_path / "state" / "instance").stat().st_mode) == 0o640
     assert stat.S_IMODE((tmp_path / "state").stat().st_mode) == 0o700
 
 

@@ -14,18 +14,18 @@ import pytest
 from runtime_builders import until
 
 from mmpi.errors import ConfigError, RefusedError, RemoteError
-from mmpi.runtime import ipc
-from mmpi.runtime.ipc import MAX_CLIENTS, Answer, ControlServer, call
+from mmpi.runtime import ipc, peers
+from mmpi.runtime.ipc import MAX_CLIENTS, MAX_URGENT, Answer, ControlServer, Pace, Peer, call
 
 ECHO = b'{"n":0}\n'
 
 
-async def echo(request: dict[str, Any], pid: int, answer: Answer) -> None:
+async def echo(request: dict[str, Any], peer: Peer, answer: Answer) -> None:
     """Answer `parts` times, the last one final; sleep first if asked to."""
     await asyncio.sleep(request.get("sleep", 0))
     parts = request.get("parts", 1)
     for part in range(1, parts + 1):
-        await answer({"part": part, "pid": pid, "final": part == parts, "fill": "x" * request.get("fill", 0)})
+        await answer({"part": part, "pid": peer.pid, "hands": peer.hands, "final": part == parts, "fill": "x" * request.get("fill", 0)})
 
 
 @asynccontextmanager
@@ -134,7 +134,7 @@ async def test_a_path_that_is_too_long(tmp_path: Path) -> None:
 
 async def test_another_user_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A process of another user gets no answer."""
-    monkeypatch.setattr(ipc, "_peer", lambda _: (1, os.getuid() + 12345))
+    monkeypatch.setattr(peers, "credentials", lambda _: (1, os.getuid() + 12345))
     async with serving(tmp_path) as server:
         with pytest.raises(RemoteError, match="closed the connection without an answer|reset by peer"):
             await ask(server, {})
@@ -176,7 +176,7 @@ async def test_silent_connections_make_room(tmp_path: Path) -> None:
     """However many connections say nothing, who asks is served: the one that was silent longest is closed."""
     async with serving(tmp_path) as server:
         silent = [await opened(server) for _ in range(MAX_CLIENTS + 8)]
-        await until(lambda: server.refused == 0 and server._clients >= MAX_CLIENTS)
+        await until(lambda: server.refused == 0 and len(server._conversations) >= MAX_CLIENTS)
         assert await ask(server, {})
         assert await ended(silent[0][0]) == b""
         for _, writer in silent:
@@ -187,7 +187,7 @@ async def test_busy_connections_do_not(tmp_path: Path) -> None:
     """Conversations that are being answered are not closed for a newcomer."""
     async with serving(tmp_path) as server:
         busy = [asyncio.create_task(ask(server, {"sleep": 0.1})) for _ in range(MAX_CLIENTS)]
-        await until(lambda: server._clients == MAX_CLIENTS and not server._idle)
+        await until(lambda: len(server._conversations) == MAX_CLIENTS and not server._idle)
         with pytest.raises(RemoteError):
             await ask(server, {})
         assert all(answers[-1]["final"] for answers in await asyncio.gather(*busy))
@@ -272,7 +272,7 @@ def test_the_end_of_the_process_is_quiet(tmp_path: Path, capsys: pytest.CaptureF
         asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
         async with serving(tmp_path) as server:
             reader, writer = await opened(server, b'{"sleep":60}\n')
-            await until(lambda: server._clients == 1 and not server._idle)
+            await until(lambda: len(server._conversations) == 1 and not server._idle)
             writer.close()
         del reader
 

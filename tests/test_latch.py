@@ -59,15 +59,15 @@ def test_a_tripped_latch_is_latched(tmp_path: Path) -> None:
 
 
 def test_the_file_is_one_canonical_line(tmp_path: Path) -> None:
-    """The file has the documented keys in one line, its CRC is of the record with crc 0, and only we may read it."""
+    """The file has the documented keys in one line, its CRC is of the record with crc 0, and others may not read it."""
     latch = latched(tmp_path / "new" / "state")
     data = latch.path.read_bytes()
     content = json.loads(data)
-    assert list(content) == ["version", "state", "generation", "reason", "by", "at", "crc"]
+    assert list(content) == ["version", "state", "generation", "reason", "by", "at", "scope", "crc"]
     assert data.count(b"\n") == 1
     plain = json.dumps({**content, "crc": 0}, separators=(",", ":")).encode()
     assert content["crc"] == zlib.crc32(plain)
-    assert stat.S_IMODE(latch.path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(latch.path.stat().st_mode) == 0o640
     assert stat.S_IMODE(latch.path.parent.stat().st_mode) == 0o700
 
 
@@ -138,11 +138,11 @@ def test_only_the_canonical_bytes_are_trusted(tmp_path: Path) -> None:
         (data + b"x", "it is not a latch record"),
         (data * 2, "it is not a latch record"),
         (data + bytes(10**6), "it is not a latch record"),
-        (data.replace(b":1,", b": 1,"), "its bytes are not canonical"),
+        (data.replace(b":2,", b": 2,"), "its bytes are not canonical"),
         (json.dumps(content).encode() + b"\n", "its bytes are not canonical"),
         (data.replace(b"{", b'{"state":"latched",'), "its bytes are not canonical"),
         (data.replace(b"armed", b"ARMED"), "its state is 'ARMED'"),
-        (data.replace(b'"version":1', b'"version":2'), "its version is 2, not 1"),
+        (data.replace(b'"version":2', b'"version":1'), "its version is 1, not 2"),
         (data.replace(b"ready", b"reddy"), "its CRC does not match"),
         (data.replace(b'"at":5', b'"at":"5"'), "it is not a latch record"),
         (b"[]", "it is not a latch record"),
@@ -214,3 +214,32 @@ def test_no_text_can_keep_it_from_latching(tmp_path: Path) -> None:
         state = latch.load()
         assert (state.latched, state.valid) == (True, True)
         assert state.reason == text[:MAX_TEXT].replace("\udc80", "?")
+
+
+def test_nothing_is_confirmed_before_the_disk_has_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A trip returns only after: the new file synced, then put in place, then its folder synced."""
+    latch = armed(tmp_path)
+    done: list[str] = []
+    fsync, replace = os.fsync, os.replace
+
+    def synced(fd: int) -> None:
+        done.append(f"sync {Path(os.readlink(f'/proc/self/fd/{fd}')).name}")
+        fsync(fd)
+
+    def replaced(old: Path, new: Path) -> None:
+        done.append(f"{old.name} -> {new.name}")
+        replace(old, new)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(os, "replace", replaced)
+    latch.trip("button", "pressed", 7)
+    assert done == ["sync latch.json.new", "latch.json.new -> latch.json", f"sync {tmp_path.name}"]
+
+
+def test_the_scope_is_kept(tmp_path: Path) -> None:
+    """What a box was armed for is on disk, and a latch keeps the word of it."""
+    latch = Latch(tmp_path / "latch.json")
+    assert latch.arm("hand", "ready", 5, "account and configuration").scope == latch.load().scope
+    latch.trip("button", "pressed", 7)
+    assert (latch.load().latched, latch.load().scope) == (True, "account and configuration")
+    assert latch.arm("hand", "ready", 9).scope == ""

@@ -5,67 +5,132 @@ Invariant: it imports no strategy, no pydantic and no web framework, so that lit
 
 import argparse
 import asyncio
+import hashlib
 import os
 import signal
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
+from mmpi.commands.guard_box import Parts, parts_of
 from mmpi.commands.resolved import resolved
+from mmpi.control import Control
+from mmpi.device.boot import BootRecord
+from mmpi.device.held import Held
 from mmpi.device.identity import instance_id
 from mmpi.device.latch import Latch
-from mmpi.errors import ConfigError, RemoteError
+from mmpi.errors import ConfigError, DeviceError, RemoteError
 from mmpi.guardian import Guardian
 from mmpi.runtime.board import PAUSED, RUN, HaltWord, lock
 from mmpi.runtime.hand import HyperliquidHand
 from mmpi.runtime.ipc import ControlServer
 from mmpi.runtime.secret_files import keep_out_of_core_dumps, read_address, read_secret
-from mmpi.runtime.service import notifier
+from mmpi.runtime.service import Systemd, say
 from mmpi.runtime.watch import QuoterWatch
+from mmpi.runtime.zero import POLL_S
 from mmpi.sections import Box
 from mmpi.venues.hyperliquid.signing import Signer, parse_key
 
 
 def run(args: argparse.Namespace) -> int:
-    """Return 0 once the guardian was told to end."""
+    """Return 0 once the guardian was told to end; begin anew if it was told to reload."""
     box = resolved(args.config, Box)
     # First of all: it is what keeps a second guardian from touching the halt word.
     with lock(box.paths.guardian_lock, "guardian"):
-        asyncio.run(_guard(box))
+        again = asyncio.run(_guard(box))
+    if again:
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
     return 0
 
 
-async def _guard(box: Box) -> None:
+async def _guard(box: Box) -> bool:
+    """Guard until told to end; return whether to begin anew."""
     paths = box.paths
     for folder in (paths.runtime_dir, paths.state_dir):
         Path(folder).mkdir(parents=True, exist_ok=True, mode=0o700)
-    hand = _hand(box)
-    control = ControlServer(paths.control, lambda *request: guardian.command(*request))
-    await control.start()
-    halt = HaltWord.create(paths.halt)
-    guardian = Guardian(box.guardian, Latch(paths.latch), halt, QuoterWatch(paths.status), hand)
+    hand, systemd = _hand(box), Systemd()
+    socket = ControlServer(paths.control, lambda *request: control.command(*request))
+    await socket.start()
+    halt, latch = HaltWord.create(paths.halt), Latch(paths.latch)
+    parts = parts_of(box)
+    guardian = Guardian(
+        box.guardian, latch, halt, QuoterWatch(paths.status), hand,
+        senses=parts.senses, panel=parts.panel, held=Held(paths.held), scope=_scope(box), progress=systemd.progress,
+    )  # fmt: skip
+    control = Control(guardian, has_button=parts.panel is not None, more=lambda: {"box": parts.status()})
+    parts.start(guardian.look)
     ended = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, ended.set)
-    guarding, waiting = asyncio.create_task(guardian.run()), asyncio.create_task(ended.wait())
-    notify = notifier()
-    notify("READY=1")
-    latch = f"latched: {guardian.stored.reason}" if guardian.stored.latched else "armed"
-    print(f"mmpi guardian: {latch}; listening on {paths.control}", file=sys.stderr, flush=True)
+    start_latched = _start_latched(box, latch)
+    guarding: asyncio.Task[Any] = asyncio.create_task(guardian.run(start_latched))
+    booting = asyncio.create_task(_remember_boot(box, guardian, start_latched))
+    waiting = [asyncio.create_task(event.wait()) for event in (ended, control.reloading)]
+    systemd.ready()
+    said = f"latched: {guardian.stored.reason}" if guardian.stored.latched else "armed"
+    print(f"mmpi guardian: {said}; listening on {paths.control}", file=sys.stderr, flush=True)
     try:
-        await asyncio.wait({guarding, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({guarding, *waiting}, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        notify("STOPPING=1")
-        if halt.state == RUN:
-            halt.set(PAUSED, "guardian stopped")
-        halt.beat(time.monotonic_ns())
-        waiting.cancel()
-        guarding.cancel()
-        await control.close()
+        sign = "updating" if control.reloading.is_set() else "dark"
+        await _end(systemd, guardian, [guarding, booting, *waiting], socket, parts, sign)
     if guarding.done() and not guarding.cancelled():
         guarding.result()
+    if control.reloading.is_set():
+        guardian.watch.send(signal.SIGHUP)
+        return True
     if hand is not None and not guardian.verified_at:
         raise RemoteError("ended before it was verified that no order of ours is live: look at the venue")
+    return False
+
+
+async def _end(
+    systemd: Systemd, guardian: Guardian, tasks: "list[asyncio.Task[Any]]", socket: ControlServer, parts: Parts, sign: str
+) -> None:
+    """Leave quoting paused, the socket free, and this sign on the lamps."""
+    systemd.stopping()
+    if guardian.halt.state == RUN:
+        guardian.halt.set(PAUSED, "guardian stopped")
+    guardian.halt.beat(time.monotonic_ns())
+    for task in tasks:
+        task.cancel()
+    await socket.close()
+    parts.close(sign)
+
+
+async def _remember_boot(box: Box, guardian: Guardian, start_latched: str) -> None:
+    """Keep which boot this is, once what a new boot leads to is on the disk."""
+    while start_latched and not guardian.stored.latched:
+        await asyncio.sleep(POLL_S)
+    try:
+        await asyncio.to_thread(_boot(box).remember, time.time_ns())
+    except DeviceError as error:
+        say(f"mmpi guardian: {error}")
+
+
+def _boot(box: Box) -> BootRecord:
+    return BootRecord(box.paths.boot, Path(box.host.proc_root))
+
+
+def _scope(box: Box) -> str:
+    """Return what an arming is for: live, account and configuration; elsewhere nothing in particular."""
+    if box.venue.mode != "live":
+        return ""
+    account = read_address(Path(box.paths.secrets_dir) / "account")
+    return hashlib.sha256(f"{account} {box.digest}".encode()).hexdigest()
+
+
+def _start_latched(box: Box, latch: Latch) -> str:
+    """Return why an armed box begins latched all the same, "" = it does not."""
+    stored, scope = latch.load(), _scope(box)
+    if stored.latched:
+        return ""
+    if scope and stored.scope != scope:
+        return "not_armed_here: live, and never armed for this account and configuration"
+    if not box.guardian.resume_after_boot and _boot(box).is_new_boot():
+        return "booted: the machine was booted, and guardian.resume_after_boot is false"
+    return ""
 
 
 def _hand(box: Box) -> HyperliquidHand | None:

@@ -16,8 +16,11 @@ from mmpi.settings import Settings
 def run(args: argparse.Namespace) -> int:
     """Return the exit code of a quoter that has ended."""
     settings = resolved(args.config, Settings)
-    service = "NOTIFY_SOCKET" in os.environ
+    service = args.wait or "NOTIFY_SOCKET" in os.environ
     outcome = run_quoter(settings, service=service, seconds=args.seconds)
+    if outcome.again and not outcome.failure:
+        # The same command with the new configuration, under the same process number, which is what systemd watches.
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
     if args.json:
         print(msgspec.json.encode(outcome.summary).decode(), flush=True)
     if outcome.failure.startswith("limit touched"):

@@ -13,12 +13,22 @@ from typing import Final
 import msgspec
 
 from mmpi import folders
-from mmpi.config import models, relations, schema, sources
+from mmpi.config import box, models, relations, schema, sources
 from mmpi.config.quoters import STRATEGIES, amount_text, in_force, quoter_settings
 from mmpi.errors import ConfigError
 from mmpi.instrument import MONEY_SCALE, Money, money_text
 from mmpi.risk import RiskConfig
-from mmpi.sections import ClockSettings, GuardianSettings, JournalSettings, PathSettings, VenueSettings
+from mmpi.sections import (
+    ClockSettings,
+    GuardianSettings,
+    HostSettings,
+    JournalSettings,
+    PathSettings,
+    PinSettings,
+    PowerSettings,
+    VenueSettings,
+    WatchdogSettings,
+)
 from mmpi.settings import InstrumentSettings, Settings
 from mmpi.sim.exchange import SimConfig
 from mmpi.sim.scenario import NORMAL, MarketConfig, scenario
@@ -119,8 +129,16 @@ def _settings(config: models.Config, automatic: dict[str, tuple[str, str]]) -> S
         journal=JournalSettings(**config.journal.model_dump()),
         guardian=GuardianSettings(**config.guardian.model_dump()),
         clock=ClockSettings(**config.clock.model_dump()),
+        pins=PinSettings(**config.pins.model_dump()),
+        power=PowerSettings(**config.power.model_dump()),
+        host=_host(config.host),
+        watchdog=WatchdogSettings(**config.watchdog.model_dump()),
     )
     return msgspec.structs.replace(settings, digest=digest(settings))
+
+
+def _host(section: box.Host) -> HostSettings:
+    return HostSettings(**{key: value for key, value in section.model_dump().items() if value != ""})
 
 
 def _market(section: models.Market) -> MarketConfig:

@@ -10,11 +10,12 @@ from typing import Annotated, Any, Final, Literal, TypeAlias
 from pydantic import Field, ValidationError
 
 from mmpi.config import schema, sources
+from mmpi.config.box import Guardian, Host, Pins, Power, Watchdog
 from mmpi.config.fields import Amount, BaseUrl, Section, amount, choice, folder, number, quote_amount, text
 from mmpi.config.quoters import AvellanedaStoikov, Glft, Improve, Layered
 from mmpi.config.schema import KeyPath
 from mmpi.risk import RiskConfig
-from mmpi.sections import ClockSettings, GuardianSettings, JournalSettings, VenueSettings
+from mmpi.sections import ClockSettings, JournalSettings, VenueSettings
 from mmpi.sim.exchange import SimConfig
 from mmpi.sim.market import MarketConfig
 from mmpi.sim.queue_models import MOST_POWER
@@ -32,7 +33,7 @@ GENERATED_INSTRUMENTS: Final = ("BTC", "ETH")
 """What is quoted when nobody says what to quote."""
 
 _VENUE, _RISK, _SIM, _MARKET = VenueSettings(), RiskConfig(), SimConfig(), MarketConfig()
-_JOURNAL, _GUARDIAN, _CLOCK = JournalSettings(), GuardianSettings(), ClockSettings()
+_JOURNAL, _CLOCK = JournalSettings(), ClockSettings()
 
 
 def _share(default: float, meaning: str, most: float = 1) -> Any:
@@ -292,17 +293,6 @@ class Journal(Section):
     max_bytes: int = number(_JOURNAL.max_bytes, "All segments; at least two must fit.", ge=131_072, le=1024 * MEGABYTE)
 
 
-class Guardian(Section):
-    """The stop path."""
-
-    heartbeat_timeout_s: float = number(
-        _GUARDIAN.heartbeat_timeout_s, "A quoter silent for this long is cancelled and paused.", ge=0.3, le=5
-    )
-    ack_timeout_s: float = number(
-        _GUARDIAN.ack_timeout_s, "A quoter that does not confirm a stop for this long is killed.", ge=0.1, le=2
-    )
-
-
 class Clock(Section):
     """When the clock is trusted. While it is not, nothing is placed; cancels go out all the same."""
 
@@ -334,6 +324,10 @@ class Config(Section):
     journal: Journal = Journal()
     guardian: Guardian = Guardian()
     clock: Clock = Clock()
+    pins: Pins = Pins()
+    power: Power = Power()
+    host: Host = Host()
+    watchdog: Watchdog = Watchdog()
 
 
 def json_schema() -> dict[str, Any]:

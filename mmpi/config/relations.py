@@ -26,6 +26,8 @@ LOSS_FRACTION: Final = 10
 """A session may lose a tenth of the capital; more wants a written reason (risk.override_reason)."""
 CHECKPOINT_BYTES: Final = 256 * 1024
 """Twice what the checkpoint that opens a segment can take for one instrument: the rest has to hold events."""
+SERVICE_WATCHDOG_S: Final = 10
+"""WatchdogSec of the units, above the 8 s of the dead-man switch (I6)."""
 SOCKET_PATH: Final = 107
 """Bytes of a socket's name that the kernel takes (unix(7): sun_path is 108 with its closing zero)."""
 SEGMENTS: Final = 2
@@ -43,6 +45,7 @@ def problems(settings: Settings, override_reason: str) -> Iterator[Problem]:
     """Return every broken relation."""
     yield from _folders(settings.paths)
     yield from _venue(settings.venue)
+    yield from _box(settings)
     yield from _order_of_limits(settings)
     if not override_reason:
         yield from _losses(settings)
@@ -60,6 +63,8 @@ def problems(settings: Settings, override_reason: str) -> Iterator[Problem]:
 
 def notes(settings: Settings, override_reason: str) -> Iterator[str]:
     """Return what is permitted but should be known."""
+    if not settings.guardian.required and settings.venue.mode != "paper":
+        yield "guardian.required: false: if nobody starts a guardian, no button and no command can stop this box"
     if override_reason:
         for problem in _losses(settings):
             yield f"{problem.keys[0]}: more than 10% of risk.capital; reason given: {override_reason}"
@@ -104,6 +109,25 @@ def _venue(venue: VenueSettings) -> Iterator[Problem]:
         yield Problem(
             ("venue.expires_after_ms", "venue.ack_timeout_s"),
             f"less than venue.ack_timeout_s ({venue.ack_timeout_s} s): an order must be void before it is given up on",
+        )
+
+
+def _box(settings: Settings) -> Iterator[Problem]:
+    pins, power = settings.pins, settings.power
+    if pins.backend != "none":
+        if pins.kill < 0:
+            yield Problem(("pins.kill", "pins.backend"), 'from 0 on unless pins.backend is "none"')
+        lines = {key: line for key, line in msgspec.to_builtins(pins).items() if isinstance(line, int) and line >= 0}
+        for key, line in lines.items():
+            if other := next((name for name, same in lines.items() if same == line and name != key), None):
+                yield Problem((f"pins.{key}", f"pins.{other}"), f"a line of its own; pins.{other} is {line}, too")
+                break
+    if power.source == "pin" and (pins.backend == "none" or pins.power < 0):
+        yield Problem(("power.source", "pins.power", "pins.backend"), 'not "pin" unless pins.power says which one')
+    if 0 < settings.watchdog.hardware_s <= SERVICE_WATCHDOG_S:
+        yield Problem(
+            ("watchdog.hardware_s",),
+            f"0, or more than the {SERVICE_WATCHDOG_S} s in which systemd restarts a hung daemon, and at most 15",
         )
 
 

@@ -50,7 +50,8 @@ def next_prefix(state_dir: Path) -> str:
 def _replace(path: Path, text: str, *, exclusive: bool) -> None:
     """Write durably: the whole new text or the old one; `exclusive` leaves an existing file alone."""
     fresh = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    # Quoter and guardian, two users of one group, both know a box by it.
+    fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o640)
     try:
         os.write(fd, text.encode("ascii") + b"\n")
         os.fsync(fd)

@@ -17,7 +17,7 @@ import msgspec
 from mmpi.errors import DeviceError
 from mmpi.instrument import Nanos
 
-VERSION: Final = 1
+VERSION: Final = 2
 LATCHED: Final = "latched"
 ARMED: Final = "armed"
 MAX_TEXT: Final = 500
@@ -34,6 +34,8 @@ class LatchState(msgspec.Struct, frozen=True):
     generation: int = 0
     by: str = ""
     at: Nanos = 0
+    scope: str = ""
+    """What it was armed for (account and configuration); of a latch, what it was armed for before."""
     valid: bool = True
 
 
@@ -44,6 +46,7 @@ class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     reason: str
     by: str
     at: Nanos
+    scope: str
     crc: int
 
 
@@ -66,7 +69,9 @@ class Latch:
         problem, content = _parse(data)
         if content is None:
             return _invalid(f"{self.path} is not trusted: {problem}")
-        return LatchState(content.state == LATCHED, content.reason, content.generation, content.by, content.at)
+        return LatchState(
+            content.state == LATCHED, content.reason, content.generation, content.by, content.at, content.scope
+        )
 
     def trip(self, by: str, reason: str, now: Nanos) -> LatchState:
         """Return the latched state once it is on disk; DeviceError if it could not be written.
@@ -78,18 +83,21 @@ class Latch:
             if before.valid and before.latched:
                 return before
             try:
-                return self._store(LATCHED, before.generation + 1, by, reason, now)
+                return self._store(LATCHED, before.generation + 1, by, reason, now, before.scope)
             except DeviceError:
                 # A full disk still lets a file go, and no file at all is latched.
                 with suppress(OSError):
                     self.path.unlink()
                 raise
 
-    def arm(self, by: str, reason: str, now: Nanos) -> LatchState:
-        """Return the armed state once it is on disk; DeviceError if that could not be confirmed: then it is latched."""
+    def arm(self, by: str, reason: str, now: Nanos, scope: str = "") -> LatchState:
+        """Return the armed state once it is on disk; DeviceError if that could not be confirmed: then it is latched.
+
+        `scope` names what it is armed for; "" = anything that asks for no name.
+        """
         with self._lock:
             try:
-                return self._store(ARMED, self.load().generation + 1, by, reason, now)
+                return self._store(ARMED, self.load().generation + 1, by, reason, now, scope)
             except DeviceError:
                 # The rename may have happened although its fsync failed; no file at all is latched for certain.
                 if not self.load().latched:
@@ -97,13 +105,13 @@ class Latch:
                         self.path.unlink()
                 raise
 
-    def _store(self, state: str, generation: int, by: str, reason: str, now: Nanos) -> LatchState:
-        content = _File(VERSION, state, generation, _tidy(reason), _tidy(by), now, 0)
+    def _store(self, state: str, generation: int, by: str, reason: str, now: Nanos, scope: str) -> LatchState:
+        content = _File(VERSION, state, generation, _tidy(reason), _tidy(by), now, _tidy(scope), 0)
         try:
             _replace(self.path, _encode(content))
         except OSError as error:
             raise DeviceError(f"{self.path}: the latch was not written ({state}): {error.strerror}") from error
-        return LatchState(state == LATCHED, content.reason, generation, content.by, now)
+        return LatchState(state == LATCHED, content.reason, generation, content.by, now, content.scope)
 
 
 def _encode(content: _File) -> bytes:
@@ -146,7 +154,7 @@ def _replace(path: Path, data: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     fresh = path.with_name(path.name + ".new")
     fresh.unlink(missing_ok=True)
-    fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o640)
     try:
         if os.write(fd, data) != len(data):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

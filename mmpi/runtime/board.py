@@ -24,7 +24,9 @@ from mmpi.instrument import SECOND, Nanos
 RUN: Final = 0
 PAUSED: Final = 1
 LATCHED: Final = 2
-STATE_NAMES: Final = {RUN: "run", PAUSED: "paused", LATCHED: "latched"}
+REDUCE: Final = 3
+"""Only what reduces a position may leave."""
+STATE_NAMES: Final = {RUN: "run", PAUSED: "paused", LATCHED: "latched", REDUCE: "reduce"}
 
 HALT_BYTES: Final = 4096
 STATUS_BYTES: Final = 64 * 1024
@@ -245,6 +247,7 @@ def lock(path: Path, what: str = "quoter") -> BinaryIO:
     """Return the locked file, to be kept open for life; RefusedError if another process of that kind holds it."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        # Not even readable for the group: whoever can open it could hold the lock and keep the daemon from starting.
         file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "r+b", buffering=0)
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}") from None
@@ -263,7 +266,8 @@ def _map_writable(path: Path, size: int) -> memoryview:
     """Return the file's memory, in place if it exists; reserved, as touching a full tmpfs would kill with SIGBUS."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        # The service's group may read it (architecture section 3); by hand the folder keeps everybody out.
+        fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o640)
         try:
             os.posix_fallocate(fd, 0, size)
             return memoryview(mmap.mmap(fd, size))

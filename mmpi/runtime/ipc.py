@@ -1,47 +1,80 @@
 """Control sockets: one JSON object a line, request and answers, between processes of one machine.
 
-Invariant: a peer that floods, stalls or talks nonsense costs its own connection and nothing else.
+Invariant: a peer that floods, stalls or talks nonsense costs its own connection and nothing else; an urgent request is
+neither refused nor made to wait by any number of others.
 It must not know what commands mean.
 """
 
 import asyncio
-import os
 import socket
 import stat
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 
 from mmpi.errors import ConfigError, RefusedError, RemoteError
+from mmpi.runtime.peers import Peer as Peer
+from mmpi.runtime.peers import Peers
 
 MAX_LINE: Final = 16 * 1024
 MAX_CLIENTS: Final = 32
+MAX_URGENT: Final = 32
+"""Connections beyond those, which are served if their first request is an urgent one."""
+URGENT: Final = frozenset({"kill", "press", "latch"})
 IDLE_S: Final = 5.0
 """A request has to come whole within this, or its connection is closed."""
 WRITE_S: Final = 1.0
 """A peer that does not take an answer within this is closed."""
-_UCRED: Final = struct.Struct("3i")
+REQUESTS_PER_S: Final = 200.0
+"""Of all connections together, who take turns; urgent ones are not counted. Ten a second is what observers ask for."""
+CONNECTIONS_PER_S: Final = 100.0
+"""One costs about three requests. What comes faster waits in the kernel's queue, in order of arrival."""
+BURST: Final = 40
+"""That many come at any speed."""
+BACKLOG: Final = 16
+"""Connections that the kernel keeps for us; a client beyond them waits in its connect."""
 
 Answer = Callable[[dict[str, Any]], Awaitable[None]]
-Handler = Callable[[dict[str, Any], int, Answer], Awaitable[None]]
-"""(request, peer's process id, send an answer line)."""
+Handler = Callable[[dict[str, Any], Peer, Answer], Awaitable[None]]
+"""(request, who asks, send an answer line)."""
+
+
+class Pace:
+    """Turns at `per_s` a second after a burst, given in the order in which they are asked for."""
+
+    def __init__(self, per_s: float, burst: int) -> None:
+        self._interval: Final = 1 / per_s
+        self._ahead: Final = burst / per_s
+        self._next = 0.0
+
+    def reserve(self, now: float) -> float:
+        """Return how many seconds to wait for the next turn, which is taken."""
+        self._next = max(self._next, now - self._ahead) + self._interval
+        return max(0.0, self._next - now)
 
 
 class ControlServer:
-    """A Unix socket that serves commands to processes of the same user, or of root."""
+    """A Unix socket that serves commands to root, to this user, and to the group of the socket's folder."""
 
     def __init__(self, path: Path, handler: Handler) -> None:
         self.path = path
         self.refused = 0
         """Connections and lines that were not served."""
         self._handler = handler
-        self._server: asyncio.Server | None = None
-        self._clients = 0
+        self._peers = Peers(path)
+        self._socket: socket.socket | None = None
+        self._accepting: asyncio.Task[None] | None = None
+        self._conversations: set[asyncio.Task[None]] = set()
+        self._ended = asyncio.Event()
+        """A conversation has ended since it was last cleared."""
         self._idle: dict[asyncio.StreamWriter, None] = {}
         """Connections that have not asked yet, the longest waiting first."""
+        self._requests = Pace(REQUESTS_PER_S, BURST)
+        self._connections = Pace(CONNECTIONS_PER_S, BURST)
 
     async def start(self) -> None:
         """Listen; RefusedError if a live process already does, ConfigError if the path cannot be used."""
@@ -50,51 +83,98 @@ class ControlServer:
                 raise RefusedError(f"{self.path}: exists and is not a socket")
             if _answers(self.path):
                 raise RefusedError(f"{self.path}: another guardian is listening")
-            self.path.unlink()
+        self._socket = listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            self._server = await asyncio.start_unix_server(self._serve, self.path, limit=MAX_LINE)
+            self.path.unlink(missing_ok=True)
+            listener.setblocking(False)
+            listener.bind(str(self.path))
+            # Nobody can connect before it listens, so nobody could while it had other rights.
             self.path.chmod(0o660)
+            listener.listen(BACKLOG)
         except OSError as error:
+            listener.close()
             # A path that is too long has no number, only a sentence.
             raise ConfigError(f"{self.path}: no socket can be opened here: {error.strerror or error}") from None
+        self._accepting = asyncio.create_task(self._accept(listener))
 
     async def close(self) -> None:
         """Stop listening and remove the socket."""
-        if self._server is not None:
-            self._server.close()
+        if self._accepting is not None and self._socket is not None:
+            self._accepting.cancel()
+            await asyncio.wait({self._accepting})
+            self._socket.close()
             self.path.unlink(missing_ok=True)
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        pid, uid = _peer(writer)
-        if uid not in (0, os.getuid()) or not self._has_room():
-            self.refused += 1
-            writer.close()
-            return
-        self._clients += 1
+    # Connections --------------------------------------------------------------------------------------------------
+
+    async def _accept(self, listener: socket.socket) -> None:
+        """Begin conversations for ever, each in its turn."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(self._connections.reserve(loop.time()))
+            while not self._make_room():
+                self._ended.clear()
+                await self._ended.wait()
+            try:
+                link, _ = await loop.sock_accept(listener)
+            except OSError:
+                # Gone before it was taken, or no descriptor is left; the next turn may be luckier.
+                self.refused += 1
+                continue
+            task = asyncio.create_task(self._serve(link, urgent_only=len(self._conversations) >= MAX_CLIENTS))
+            self._conversations.add(task)
+            task.add_done_callback(self._end)
+
+    def _make_room(self) -> bool:
+        """Return True if one more may come; the connection that has been silent for longest makes room for it."""
+        if len(self._conversations) < MAX_CLIENTS:
+            return True
+        silent = next(iter(self._idle), None)
+        if silent is not None:
+            del self._idle[silent]
+            silent.close()
+        return len(self._conversations) < MAX_CLIENTS + MAX_URGENT
+
+    def _end(self, task: "asyncio.Task[None]") -> None:
+        self._conversations.discard(task)
+        self._ended.set()
+        if not task.cancelled() and (error := task.exception()) is not None:
+            told = {"message": "a request failed", "exception": error, "task": task}
+            task.get_loop().call_exception_handler(told)
+
+    async def _serve(self, link: socket.socket, *, urgent_only: bool) -> None:
+        """Talk to one peer until it ends, errs, or is in the way."""
+        writer: asyncio.StreamWriter | None = None
         try:
-            while (request := await self._request(reader, writer)) is not None:
-                await self._handler(request, pid, lambda answer: _write(writer, answer))
-                # Requests that are already here are read without a wait: let the others have their turn.
-                await asyncio.sleep(0)
+            peer = await self._peers.known(link)
+            if peer is None:
+                self.refused += 1
+                return
+            reader, writer = await asyncio.open_unix_connection(sock=link, limit=MAX_LINE)
+            await self._converse(reader, writer, peer, urgent_only=urgent_only)
         except (OSError, asyncio.IncompleteReadError):
             self.refused += 1
         except asyncio.CancelledError:
             # The process ends. CPython 3.11 prints a traceback for a connection whose task ends as cancelled.
             pass
         finally:
-            self._clients -= 1
-            writer.close()
+            if writer is None:
+                link.close()
+            else:
+                writer.close()
 
-    def _has_room(self) -> bool:
-        """Return True if one more may come; the connection that has been silent for longest makes room for it."""
-        if self._clients < MAX_CLIENTS:
-            return True
-        silent = next(iter(self._idle), None)
-        if silent is None:
-            return False
-        del self._idle[silent]
-        silent.close()
-        return True
+    async def _converse(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, peer: Peer, *, urgent_only: bool
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        while (request := await self._request(reader, writer)) is not None:
+            urgent = request.get("cmd") in URGENT
+            if urgent_only and not urgent:
+                self.refused += 1
+                return
+            # Requests that are already here are read without a wait: let the others have their turn.
+            await asyncio.sleep(0 if urgent else self._requests.reserve(loop.time()))
+            await self._handler(request, peer, lambda answer: _write(writer, answer))
 
     async def _request(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> dict[str, Any] | None:
         """Return the next request, or None if the connection is to be closed."""
@@ -117,7 +197,7 @@ async def call(path: Path, request: dict[str, Any], timeout_s: float) -> AsyncIt
     end = asyncio.get_running_loop().time() + timeout_s
     try:
         async with asyncio.timeout_at(end):
-            reader, writer = await asyncio.open_unix_connection(path, limit=MAX_LINE)
+            reader, writer = await asyncio.open_unix_connection(sock=await _connected(path, timeout_s), limit=MAX_LINE)
         try:
             writer.write(msgspec.json.encode(request) + b"\n")
             while line := await _line(reader, end):
@@ -138,6 +218,35 @@ async def call(path: Path, request: dict[str, Any], timeout_s: float) -> AsyncIt
     raise RemoteError(f"{path}: the guardian closed the connection without an answer")
 
 
+async def _connected(path: Path, timeout_s: float) -> socket.socket:
+    """Return a connection; it waits in the kernel's queue if there is one, which only a blocking connect can."""
+    link = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        link.setblocking(False)
+        try:
+            link.connect(str(path))
+        except BlockingIOError:
+            # A thread of its own: the usual ones may all be waiting for a name server.
+            thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="connect")
+            try:
+                await asyncio.get_running_loop().run_in_executor(thread, _queue_up, link, path, timeout_s)
+            finally:
+                thread.shutdown(wait=False)
+    except BaseException:
+        link.close()
+        raise
+    return link
+
+
+def _queue_up(link: socket.socket, path: Path, timeout_s: float) -> None:
+    """Connect as soon as the server takes one more; BlockingIOError if that takes too long."""
+    link.setblocking(True)
+    seconds, micros = divmod(round(timeout_s * 1e6), 1_000_000)
+    link.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", seconds, micros))
+    link.connect(str(path))
+    link.setblocking(False)
+
+
 async def _line(reader: asyncio.StreamReader, end: float) -> bytes:
     async with asyncio.timeout_at(end):
         return await reader.readline()
@@ -147,13 +256,6 @@ async def _write(writer: asyncio.StreamWriter, answer: dict[str, Any]) -> None:
     writer.write(msgspec.json.encode(answer) + b"\n")
     async with asyncio.timeout(WRITE_S):
         await writer.drain()
-
-
-def _peer(writer: asyncio.StreamWriter) -> tuple[int, int]:
-    """Return (pid, uid) of the connected process, as the kernel knows them."""
-    sock = writer.get_extra_info("socket")
-    pid, uid, _ = _UCRED.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
-    return pid, uid
 
 
 def _answers(path: Path) -> bool:

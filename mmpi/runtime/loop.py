@@ -61,9 +61,12 @@ class Loop:
         halt: HaltWord | None,
         board: StatusBoard,
         publish: Callable[[], bytes],
+        progress: Callable[[], None] = lambda: None,
     ) -> None:
+        """`progress` is told of each event handled and each timer answered, and of nothing else (I6)."""
         self.engine, self.clock = engine, clock
         self._sink, self._outlet, self._halt, self._board, self._publish = sink, outlet, halt, board, publish
+        self._progress = progress
         self._halt_seen = -1
         self._next_heartbeat: Nanos = 0
         self._next_publish: Nanos = 0
@@ -89,6 +92,7 @@ class Loop:
         if acted and since:
             self._latencies.append(self.clock.now() - since)
         self._board.beat(time.monotonic_ns())
+        self._progress()
 
     def stop(self, reason: str) -> None:
         """Begin to stop (I14)."""

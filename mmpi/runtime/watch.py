@@ -8,9 +8,42 @@ import os
 import select
 import signal
 from pathlib import Path
+from typing import Final
 
-from mmpi.instrument import SECOND, Nanos
+import msgspec
+
+from mmpi.instrument import MILLISECOND, SECOND, Nanos
 from mmpi.runtime.board import StatusBoard, process_start
+
+GLANCE_EVERY: Final[Nanos] = 200 * MILLISECOND
+"""The quoter publishes four times a second."""
+
+
+class _Market(msgspec.Struct, frozen=True):
+    reason: str = ""
+
+
+class _Requests(msgspec.Struct, frozen=True):
+    thinning: float = 1.0
+
+
+class Glance(msgspec.Struct, frozen=True):
+    """The part of a quoter's summary (mmpi.status) that the guardian looks at."""
+
+    mode: str = ""
+    state: str = ""
+    reason: str = ""
+    deadman: str = ""
+    flatten: str = ""
+    instruments: dict[str, _Market] = {}
+    requests: _Requests = _Requests()
+
+    @property
+    def is_degraded(self) -> bool:
+        """Return True if it quotes, but not all, or not as often or as much as it should."""
+        silent = any(market.reason for market in self.instruments.values())
+        return silent or self.requests.thinning > 1 or self.deadman.startswith("REFUSED")
+
 
 
 class QuoterWatch:
@@ -25,6 +58,8 @@ class QuoterWatch:
         self._start = 0
         self._pidfd = -1
         self._fresh_since: Nanos = 0
+        self._glance: Glance | None = None
+        self._glanced: Nanos = 0
 
     def poll(self, now: Nanos, timeout: Nanos) -> None:
         """Look at the board: take a pidfd of a new quoter, note a death, note since when beats are fresh."""
@@ -36,6 +71,8 @@ class QuoterWatch:
             self._adopt(self._board.pid, self._board.start_time, now)
         if self.pid and not self.died_at and not self._runs():
             self.died_at = now
+        if now - self._glanced >= GLANCE_EVERY:
+            self._glanced, self._glance = now, self._read()
         if not self.alive or self.age(now) >= timeout:
             self._fresh_since = 0
         elif not self._fresh_since:
@@ -60,12 +97,20 @@ class QuoterWatch:
         """Return True if the quoter says that it obeys this halt word (or a later one)."""
         return self._board is not None and self._board.acknowledged >= generation
 
+    def glance(self) -> Glance | None:
+        """Return what the quoter last said of itself, None = nothing that can be read."""
+        return self._glance
+
     def kill(self) -> bool:
         """Return True if SIGKILL was sent."""
+        return self.send(signal.SIGKILL)
+
+    def send(self, number: int) -> bool:
+        """Return True if the signal was sent, to that very process."""
         if self._pidfd < 0 or not self.alive:
             return False
         try:
-            signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+            signal.pidfd_send_signal(self._pidfd, number)
         except ProcessLookupError:
             return False
         return True
@@ -84,6 +129,13 @@ class QuoterWatch:
             os.close(self._pidfd)
         self.pid, self._start, self._pidfd = pid, start, pidfd
         self.died_at = 0 if pidfd >= 0 else now
+
+    def _read(self) -> Glance | None:
+        text = self._board.read() if self._board is not None else None
+        try:
+            return msgspec.json.decode(text, type=Glance) if text else None
+        except msgspec.MsgspecError:
+            return None
 
     def _runs(self) -> bool:
         return self._pidfd >= 0 and not select.select([self._pidfd], [], [], 0)[0]

@@ -1,0 +1,115 @@
+"""Box: the keys of mmpi.toml about the stop path and the machine: guardian, pins, power, host, watchdog.
+
+Invariant: defaults are those of the structs in sections.py. It must not know where a value comes from.
+"""
+
+from typing import Any, Final, Literal
+
+from mmpi.config.fields import Section, choice, folder, number, text
+from mmpi.sections import GuardianSettings, HostSettings, PinSettings, PowerSettings, WatchdogSettings
+
+LAST_LINE: Final = 255
+"""More lines than any chip has that buttons would be wired to; a Pi has 58."""
+MOST_HARDWARE_S: Final = 15
+"""A Pi's watchdog counts 20 bits of 1/65536 s (kernel, bcm2835_wdt.c); larger values wrap round."""
+
+_GUARDIAN, _PINS, _POWER = GuardianSettings(), PinSettings(), PowerSettings()
+_HOST, _WATCHDOG = HostSettings(), WatchdogSettings()
+
+
+def _line(default: int, meaning: str) -> Any:
+    return number(default, meaning, ge=-1, le=LAST_LINE, unit="line of the chip, on a Pi the BCM number; -1 = none")
+
+
+class Guardian(Section):
+    """The stop path, and what may be done from afar."""
+
+    heartbeat_timeout_s: float = number(
+        _GUARDIAN.heartbeat_timeout_s, "A quoter silent for this long is cancelled and paused.", ge=0.3, le=5
+    )
+    ack_timeout_s: float = number(
+        _GUARDIAN.ack_timeout_s, "A quoter that does not confirm a stop for this long is killed.", ge=0.1, le=2
+    )
+    allow_remote_arm: bool = choice(
+        _GUARDIAN.allow_remote_arm,
+        "`mmpi arm` and commands from afar may arm, too; where pins.backend is none `mmpi arm` always may, as there "
+        "is no button.",
+    )
+    resume_after_boot: bool = choice(
+        _GUARDIAN.resume_after_boot, "An armed box goes on after a power loss; false = it latches at each boot."
+    )
+    required: bool = choice(
+        _GUARDIAN.required, "Orders leave for a venue only while a guardian lives. false = no button stops it."
+    )
+
+
+class Pins(Section):
+    """Buttons and lamps (docs/wiring.md)."""
+
+    backend: Literal["none", "gpiod", "virtual"] = choice(
+        _PINS.backend, "none: no buttons, no lamps. gpiod: the kernel's GPIO chip. virtual: a file that a panel drives."
+    )
+    chip: str = text(
+        "GPIO chip by device, name or label.",
+        "a text of letters, digits, / . _ : and -, at most 64 of them",
+        _PINS.chip,
+        pattern=r"^[A-Za-z0-9/._:-]{1,64}$",
+    )
+    kill: int = _line(_PINS.kill, "Kill contact, normally closed to ground: open means stop.")
+    kill_second: int = _line(_PINS.kill_second, "Second kill contact, normally open; disagreement means stop.")
+    arm: int = _line(_PINS.arm, "Arm button, to ground; without one the kill button arms when held 5 s.")
+    green: int = _line(_PINS.green, "Green lamp.")
+    amber: int = _line(_PINS.amber, "Amber lamp.")
+    red: int = _line(_PINS.red, "Red lamp.")
+    buzzer: int = _line(_PINS.buzzer, "Buzzer.")
+    power: int = _line(_PINS.power, "Input from the supply that says that the mains failed (power.source pin).")
+
+
+class Power(Section):
+    """A supply with a battery that says when the mains fail (docs/power.md)."""
+
+    source: Literal["none", "pin", "i2c"] = choice(
+        _POWER.source, "Who says it: nobody, a pin, or a gauge on the I2C bus."
+    )
+    fail_level: Literal["low", "high"] = choice(_POWER.fail_level, "Level of pins.power while the mains are gone.")
+    hold_off_s: float = number(
+        _POWER.hold_off_s, "Mains gone for this long without a break: the machine is shut down.", ge=1, le=3600
+    )
+    good_s: float = number(_POWER.good_s, "Mains back for this long: the pause ends.", ge=0, le=3600)
+    shutdown: bool = choice(_POWER.shutdown, "Shut the machine down at the end of hold_off_s; false = only pause.")
+    i2c_bus: int = number(_POWER.i2c_bus, "N of /dev/i2c-N.", ge=0, le=255)
+    i2c_address: int = number(_POWER.i2c_address, "Of the gauge.", ge=3, le=119, unit="7-bit address")
+    i2c_gauge: Literal["max17048", "ina219"] = choice(_POWER.i2c_gauge, "Chip of the gauge.")
+    i2c_fail_below: float = number(
+        _POWER.i2c_fail_below,
+        "Charge rate (max17048) or current (ina219) below which the battery is being drained.",
+        ge=-10_000,
+        le=10_000,
+        unit="% an hour, or mA",
+    )
+
+
+class Host(Section):
+    """When the machine is not fit to quote; 0 = do not look. Each pauses, and ends by itself."""
+
+    max_temperature_c: float = number(
+        _HOST.max_temperature_c, "Of the processor; a Pi throttles at 80 to 85.", ge=0, le=120, unit="degrees Celsius"
+    )
+    max_cpu_percent: float = number(_HOST.max_cpu_percent, "Of all cores, over a minute.", ge=0, le=100)
+    min_memory_mb: float = number(_HOST.min_memory_mb, "Available memory.", ge=0, le=65_536)
+    min_disk_mb: float = number(_HOST.min_disk_mb, "Free where state_dir is.", ge=0, le=1_048_576)
+    undervoltage_pauses: bool = choice(_HOST.undervoltage_pauses, "A supply too weak, by the kernel's word.")
+    throttled_pauses: bool = choice(_HOST.throttled_pauses, "A processor slowed down, by the kernel's word.")
+    sysfs_root: str = folder("Where the kernel's sysfs is. Empty = /sys.")
+    proc_root: str = folder("Where the kernel's procfs is. Empty = /proc.")
+
+
+class Watchdog(Section):
+    """The machine's own watchdog, which resets it when it hangs."""
+
+    hardware_s: int = number(
+        _WATCHDOG.hardware_s,
+        "What kernel and systemd must both say, or nothing is quoted; 0 = this host has none. 14 on a Pi.",
+        ge=0,
+        le=MOST_HARDWARE_S,
+    )
