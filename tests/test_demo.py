@@ -267,7 +267,7 @@ def test_the_front_panel(terminal: Terminal, tmp_path: Path) -> None:
     """k latches and shows zero orders verified, a arms, f and c freeze and free the quoter, q ends it with 0."""
     assert terminal.sees("● quoting")
     terminal.press(b"k")
-    assert terminal.sees("● latched: red button")
+    assert terminal.sees("● latched: kill_button")
     assert terminal.sees("zero orders at the exchange: first seen after")
     terminal.press(b"a")
     assert terminal.sees("● quoting")

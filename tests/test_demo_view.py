@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from mmpi.commands.demo_view import picture
-from mmpi.commands.demo_words import Frame, account, lamp, line, shown, told
+from mmpi.commands.demo_words import Frame, account, armed_not, lamp, line, shown, told
 from mmpi.status import InstrumentStatus, Latency, OrderCounts, OwnOrder, PnlStatus, RequestStatus, Summary
 
 NOTHING = PnlStatus("0", "0", "0", "0", "0")
@@ -236,19 +236,17 @@ def test_the_account_ends_with_the_identity() -> None:
     assert "quoter started 2 times" in account(summary(), 20.0, 2, 0)
 
 
-@pytest.mark.parametrize(
-    ("answer", "words"),
-    [
-        ({"accepted": True}, "pressed: nothing is placed any more; cancelling"),
-        (
-            {"verified": True, "first_zero_ms": 89.4, "verified_ms": 2057.0},
-            "zero orders at the exchange: first seen after 89 ms, verified after 2057 ms",
-        ),
-        ({"armed": True, "generation": 4}, "armed"),
-        ({"armed": True, "note": "was not latched"}, "armed (was not latched)"),
-        ({"error": "the quoter (pid 3) does not answer"}, "refused: the quoter (pid 3) does not answer"),
-    ],
-)
-def test_answers_of_the_guardian_in_words(answer: dict[str, Any], words: str) -> None:
-    """Every answer to the red button and to arming has its sentence."""
-    assert told(answer) == words
+def test_the_guardians_account_in_words() -> None:
+    """A verified stop has its sentence, and so has an arming that did not come about."""
+    stop = {"reason": "kill_button", "first_zero_ms": 89.4, "verified_ms": 2057.0}
+    assert told(stop) == "zero orders at the exchange: first seen after 89 ms, verified after 2057 ms"
+    assert armed_not(None) == "the guardian does not answer"
+    assert armed_not({"causes": ["kill_button", "power"]}) == "kill_button; power"
+    assert "not there yet" in armed_not({"causes": []})
+
+
+def test_the_footer_shows_the_pins() -> None:
+    """The lamps at the end of the last line are lit as the box's pins are, and it still fits."""
+    assert screen(frame())[-1].rstrip().endswith("○ ○ ○")
+    assert screen(frame(lamps=(True, False, True)))[-1].rstrip().endswith("● ○ ●")
+    assert len(screen(frame(lamps=(True, True, True)))[-1].rstrip()) <= 80

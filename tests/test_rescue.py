@@ -2,6 +2,8 @@
 
 import errno
 import os
+import subprocess
+import sys
 from pathlib import Path
 from threading import Event
 
@@ -14,6 +16,34 @@ from mmpi.journal.writer import JournalWriter, segment_paths
 from mmpi.runtime.rescue import PART, Rescue, Rescued, RescueLimits
 
 AT: Nanos = 1_795_881_600 * SECOND
+KILLED = """
+import os, sys
+sys.path.insert(0, "tests")
+from pathlib import Path
+from test_rescue import rescue, save, written
+
+root = Path(sys.argv[1])
+written(root / "run")
+for number in range(1, 1000):
+    (root / str(number)).mkdir()
+    (root / str(number) / "run").symlink_to(root / "run")
+    pid = os.fork()
+    if not pid:
+        calls = 0
+        for name in ("open", "read", "write", "fsync", "replace", "rename", "mkdir", "unlink"):
+            def counted(*args, real=getattr(os, name), **kwargs):
+                global calls
+                calls += 1
+                if calls == number:
+                    os._exit(9)
+                return real(*args, **kwargs)
+            setattr(os, name, counted)
+        save(rescue(root / str(number)))
+        os._exit(0)
+    if not os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]):
+        break
+"""
+"""Rescues one journal again and again, each time in a process that ends at one system call later than the last one."""
 NAME = "rescued-20261128T160000Z"
 
 
@@ -237,6 +267,27 @@ def test_a_disk_that_fails_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert 0 < saved.segments <= len(there) < len(segment_paths(tmp_path / "run"))
     assert there == [path.name for path in segment_paths(tmp_path / "run")][-len(there) :]
     assert verified(saved).damage == ()
+
+
+@pytest.mark.slow
+def test_killed_at_any_system_call_it_leaves_an_unbroken_tail(tmp_path: Path) -> None:
+    """Whenever the lights go out, the segments that are there are whole, the newest ones, and verify."""
+    root = Path(__file__).resolve().parents[1]
+    subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], cwd=root, check=True)
+    names = [path.name for path in segment_paths(tmp_path / "run")]
+    counts = []
+    for number in range(1, len(list(tmp_path.iterdir()))):
+        folders = list((tmp_path / str(number) / "state").glob("rescued-*"))
+        there = [path.name for path in segment_paths(folders[0])] if folders else []
+        assert there == names[len(names) - len(there) :]
+        if there:
+            verdict = verify_journal(folders[0])
+            assert (verdict.damage, verdict.torn) == ((), ())
+        if folders and not folders[0].name.endswith(PART):
+            assert there == names
+        counts.append(len(there))
+    assert counts == sorted(counts)
+    assert (counts[0], counts[-1], len(counts) > 5 * len(names)) == (0, len(names), True)
 
 
 def test_without_a_journal_there_is_nothing_to_save(tmp_path: Path) -> None:

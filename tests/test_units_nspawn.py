@@ -232,7 +232,7 @@ def test_what_ends_for_good(quoting: Box) -> None:
     for spoil, mend, code in (
         ("cp /etc/credstore/mmpi.quoter.key /run/kept; echo x >/etc/credstore/mmpi.quoter.key",
          "cp /run/kept /etc/credstore/mmpi.quoter.key", "2"),
-        ("flock /run/mmpi/quoter.lock sleep 60 >/dev/null 2>&1 & echo $! >/run/kept", "kill $(cat /run/kept)", "3"),
+        ("flock --no-fork /run/mmpi/quoter.lock sleep 60 >/dev/null 2>&1 & echo $! >/run/kept", "kill $(cat /run/kept)", "3"),
     ):  # fmt: skip
         quoting.check("systemctl", "stop", QUOTER)
         quoting.check("sh", "-c", spoil)

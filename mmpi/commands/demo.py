@@ -22,12 +22,14 @@ from typing import Any, Final, TextIO
 import msgspec
 
 from mmpi.commands.demo_box import COMMAND_S, Box
-from mmpi.commands.demo_words import Frame, account, line, told
-from mmpi.errors import ConfigError, MmpiError, RemoteError
-from mmpi.runtime import ipc
+from mmpi.commands.demo_words import Frame, account, armed_not, line, told
+from mmpi.errors import ConfigError, MmpiError
 
-FRAME_S: Final = 0.25
+FRAME_S: Final = 0.15
+"""The lamps blink several times a second."""
 LINE_S: Final = 2.0
+ARMED_S: Final = 3.0
+"""For arming to take effect, once the button was held for long enough."""
 INTERRUPTED: Final = 130
 """Exit code of a demo that was ended before it quoted: 128 + SIGINT, as shells have it."""
 
@@ -123,8 +125,9 @@ class _Demo:
     def _frame(self) -> Frame:
         box = self.box
         return Frame(
-            self._elapsed_s(), self._title, box.summary, box.beat_age_s, box.guardian, box.quoter, self._message
-        )
+            self._elapsed_s(), self._title, box.summary, box.beat_age_s, box.guardian, box.quoter, self._message,
+            box.lamps,
+        )  # fmt: skip
 
     # The front panel ----------------------------------------------------------------------------------------------
 
@@ -133,21 +136,38 @@ class _Demo:
         if key == "q":
             self._end()
         elif key in "ka":
-            self._spawn(self._command("press" if key == "k" else "arm"))
+            self._spawn(self._press() if key == "k" else self._arm())
         elif key in "fc":
             self.box.freeze(key == "f")
             self._message = "quoter frozen (SIGSTOP)" if key == "f" else "quoter goes on (SIGCONT)"
         self._wake.set()
 
-    async def _command(self, name: str) -> None:
-        """Ask the guardian, and tell each of its answers."""
-        request = {"cmd": name, "by": "virtual button", "reason": "red button"}
-        try:
-            async for answer in ipc.call(self.box.control, request, COMMAND_S):
-                self._message = told(answer)
+    async def _press(self) -> None:
+        """Press the red button, and tell what comes of it."""
+        box = self.box
+        before = (box.guardian or {}).get("generation", 0)
+        await box.press()
+        self._message = "pressed: nothing is placed any more; cancelling"
+        if await self._until(lambda now: now["generation"] > before and now["sign"] == "latched"):
+            self._message = told((box.guardian or {})["last_stop"])
+
+    async def _arm(self) -> None:
+        """Hold the arm button, and tell what comes of it."""
+        self._message = "holding the arm button for 3 s"
+        await self.box.hold_arm()
+        armed = await self._until(lambda now: now["latch"] == "armed", ARMED_S)
+        self._message = "armed" if armed else f"not armed: {armed_not(self.box.guardian)}"
+        self._wake.set()
+
+    async def _until(self, true: Callable[[dict[str, Any]], bool], limit_s: float = COMMAND_S) -> bool:
+        """Return True once the guardian's status is so, False if it is not in time."""
+        end = time.monotonic() + limit_s
+        while time.monotonic() < end:
+            if self.box.guardian is not None and true(self.box.guardian):
                 self._wake.set()
-        except RemoteError as error:
-            self._message = str(error)
+                return True
+            await asyncio.sleep(FRAME_S / 2)
+        return False
 
     # The end ------------------------------------------------------------------------------------------------------
 

@@ -18,6 +18,7 @@ import msgspec
 
 from mmpi.commands.demo_child import Child
 from mmpi.device.latch import Latch
+from mmpi.device.virtual_pins import VirtualPanel
 from mmpi.errors import MmpiError, RemoteError
 from mmpi.practice.keys import make_keys
 from mmpi.runtime import ipc
@@ -26,12 +27,25 @@ from mmpi.status import Summary
 
 T = TypeVar("T")
 
+KILL_LINE: Final = 5
+ARM_LINE: Final = 13
+LAMP_LINES: Final = (17, 27, 22)
+"""Green, amber, red."""
+PINS: Final = {
+    "BACKEND": "virtual", "KILL": KILL_LINE, "KILL_SECOND": -1, "ARM": ARM_LINE, "GREEN": LAMP_LINES[0],
+    "AMBER": LAMP_LINES[1], "RED": LAMP_LINES[2], "BUZZER": -1, "POWER": -1,
+}  # fmt: skip
+PRESS_S: Final = 0.3
+"""How long a hand is on the red button."""
+ARM_S: Final = 3.3
+"""A little longer than arming wants."""
+
 POLL_S: Final = 0.05
 ASK_S: Final = 0.25
 """How often the guardian is asked: as often as the quoter publishes."""
 ANSWER_S: Final = 1.0
 COMMAND_S: Final = 30.0
-"""For an answer to the red button or to arming, verified zero included; a stop takes about 3 s."""
+"""For the red button's or arming's effect, verified zero included; a stop takes about 3 s."""
 START_S: Final = 15.0
 """Quoting must have begun by then."""
 RESTART_S: Final = 1.0
@@ -58,6 +72,8 @@ class Box:
         self.quoted_s = 0.0
         """How long it went on from there, once it is over."""
         self.starts = 0
+        self.panel: VirtualPanel | None = None
+        """The front panel's wires, once there is a box."""
         self._config = config.absolute() if config is not None else folder / "demo.toml"
         self._market = ["--seed", str(seed), "--latency-ms", str(latency_ms)]
         self._address = ""
@@ -95,6 +111,7 @@ class Box:
         """Start exchange, guardian and quoter, armed; return when it quotes, ChildError if it does not in START_S."""
         self._deadline = time.monotonic() + START_S
         make_keys(self.folder / "keys", self.folder / "agents.json")
+        self.panel = VirtualPanel.create(self.folder / "run" / "pins", closed=(KILL_LINE,))
         Latch(self.folder / "state" / "latch.json").arm("demo", "a new practice box", time.time_ns())
         (self.folder / "demo.toml").write_text("# Empty: the built-in defaults, and what the environment says.\n")
         words = ["practice", "hyperliquid", "--port", "0", "--secrets", str(self.folder / "keys"), *self._market]
@@ -131,6 +148,31 @@ class Box:
     def _quoting(self) -> bool:
         self._read_board()
         return self.summary is not None and self.summary.state == "quoting"
+
+    # The front panel ----------------------------------------------------------------------------------------------
+
+    async def press(self) -> None:
+        """Press the red button and let it go, at the pins, as a hand does."""
+        if self.panel is not None:
+            self.panel.release(KILL_LINE)
+            await asyncio.sleep(PRESS_S)
+            self.panel.drive(KILL_LINE, 0)
+
+    async def hold_arm(self) -> None:
+        """Hold the arm button for as long as it takes."""
+        if self.panel is not None:
+            self.panel.drive(ARM_LINE, 0)
+            await asyncio.sleep(ARM_S)
+            self.panel.release(ARM_LINE)
+
+    @property
+    def lamps(self) -> tuple[bool, bool, bool]:
+        """Return which lamps are lit at this moment: green, amber, red."""
+        panel = self.panel
+        if panel is None:
+            return False, False, False
+        green, amber, red = (bool(panel.output(line)) for line in LAMP_LINES)
+        return green, amber, red
 
     # Running ------------------------------------------------------------------------------------------------------
 
@@ -247,4 +289,5 @@ def _environ(environ: Mapping[str, str], folder: Path, url: str) -> dict[str, st
         "MMPI_VENUE__MODE": "practice",
         "MMPI_VENUE__URL": url,
         "MMPI_VENUE__NETWORK": "testnet",
+        **{f"MMPI_PINS__{name}": str(value) for name, value in PINS.items()},
     }

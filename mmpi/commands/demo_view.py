@@ -26,7 +26,7 @@ def picture(frame: Frame, height: int) -> Group:
     """Return the frame as a terminal of `height` lines shows it; a higher one shows deeper books."""
     lines = [_title(frame), _lamps(frame), Text(frame.message, style="italic", no_wrap=True, overflow="ellipsis")]
     if (summary := frame.summary) is None:
-        return Group(*lines, Text(), _footer())
+        return Group(*lines, Text(), _footer(frame))
     depth = max(3, min(8, (height - FIXED_LINES) // 2))
     return Group(
         *lines,
@@ -37,7 +37,7 @@ def picture(frame: Frame, height: int) -> Group:
         _guardian(frame.guardian),
         _quoter(frame),
         Text(),
-        _footer(),
+        _footer(frame),
     )
 
 
@@ -161,8 +161,11 @@ def _row(label: str, content: str, style: str = "") -> Text:
     return Text(f"{label:<9}", no_wrap=True, overflow="ellipsis").append(content, style=style)
 
 
-def _footer() -> Text:
+def _footer(frame: Frame) -> Text:
+    """The keys, and the three lamps as they are lit on the box's pins at this moment (docs/lights.md)."""
     text = Text(no_wrap=True, overflow="ellipsis")
     for key, meaning in KEYS:
         text.append(f" {key} ", style="reverse bold").append(f" {meaning}   ")
+    for colour, lit in zip(LAMPS, frame.lamps, strict=True):
+        text.append("● " if lit else "○ ", style=f"bold {colour}" if lit else "dim")
     return text

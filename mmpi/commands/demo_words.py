@@ -31,6 +31,8 @@ class Frame(msgspec.Struct, frozen=True):
     """What the quoter's process does: running, frozen, killed ..."""
     message: str
     """The last thing that happened, for the person at the keys."""
+    lamps: tuple[bool, bool, bool] = (False, False, False)
+    """Green, amber, red: what the guardian has on its virtual pins at this moment."""
 
 
 def lamp(frame: Frame) -> tuple[str, str]:
@@ -74,16 +76,17 @@ def line(frame: Frame) -> str:
     return " ".join(words)
 
 
-def told(answer: dict[str, Any]) -> str:
-    """Return the guardian's answer to the red button or to arming, in words."""
-    if "error" in answer:
-        return f"refused: {answer['error']}"
-    if "accepted" in answer:
-        return "pressed: nothing is placed any more; cancelling"
-    if "verified" in answer:
-        first, verified = answer["first_zero_ms"], answer["verified_ms"]
-        return f"zero orders at the exchange: first seen after {first:.0f} ms, verified after {verified:.0f} ms"
-    return f"armed ({answer['note']})" if "note" in answer else "armed"
+def told(stop: dict[str, Any]) -> str:
+    """Return the guardian's account of a stop, in words."""
+    first, verified = stop["first_zero_ms"], stop["verified_ms"]
+    return f"zero orders at the exchange: first seen after {first:.0f} ms, verified after {verified:.0f} ms"
+
+
+def armed_not(guardian: dict[str, Any] | None) -> str:
+    """Return why holding the arm button did not arm."""
+    if guardian is None:
+        return "the guardian does not answer"
+    return "; ".join(guardian["causes"]) or "the proof of zero orders is not there yet"
 
 
 def account(summary: Summary, elapsed_s: float, starts: int, left: int | None) -> str:

@@ -37,8 +37,7 @@ HOTTEST_C: Final = 150.0
 
 UNDERVOLTAGE_NOW: Final = 1 << 0
 THROTTLED_NOW: Final = 1 << 2
-SOFT_LIMIT_NOW: Final = 1 << 3
-"""Bits of get_throttled (Raspberry Pi documentation, computers/os.html, read 2026-11-28)."""
+"""Bits of get_throttled (Raspberry Pi documentation, vcgencmd). Bit 3, the soft limit, is set by a 3B+ at 60 degrees."""
 
 _Value: TypeAlias = float | bool
 FIGURES: Final = {
@@ -220,8 +219,7 @@ def undervoltage(sysfs: Path) -> bool:
     for name in sorted(folder.glob("hwmon*/name")):
         if _text(name) == "rpi_volt":
             return int((name.parent / "in0_lcrit_alarm").read_text("ascii")) != 0
-    with_bits = _throttled_file(sysfs)
-    if with_bits is not None:
+    if _throttled_file(sysfs) is not None:
         return bool(throttled_bits(sysfs) & UNDERVOLTAGE_NOW)
     raise DeviceError(f"{folder}: no rpi_volt, the sensor of a Raspberry Pi")
 

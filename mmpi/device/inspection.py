@@ -6,7 +6,7 @@ Invariant: a step passes only if the line was seen in both of its states, each w
 It must not know terminals, or who the person is.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final, Protocol
 
 import msgspec
@@ -27,7 +27,21 @@ STEADY: Final[Nanos] = 200 * MILLISECOND
 
 _GROUND: Final = f"ground (header pins {', '.join(map(str, GROUNDS[:-1]))} or {GROUNDS[-1]})"
 _NAMES: Final = {"kill": "the red button", "kill_second": "the second contact", "arm": "the arm button"}
-_RESTS_CLOSED: Final = {"kill": True, "kill_second": False, "arm": False}
+_WRONG: Final = {
+    (True, True): "reads open while nobody presses, and closed when pressed: the button is wired by its normally open "
+    "contact; use the normally closed one (marked NC, 1-2 or 11-12)",
+    (True, False): "reads open, pressed or not: its wire is cut or not plugged in, or the other wire does not reach "
+    f"{_GROUND}",
+    (False, True): "reads closed while nobody presses, and open when pressed: a normally closed contact; use the "
+    "normally open one (marked NO, 3-4 or 13-14)",
+    (False, False): "reads closed, pressed or not: its two wires touch, the pin is shorted to ground, or the button is "
+    "stuck",
+}
+"""(is it the kill contact, was it as it should rest when it was pressed) -> what is wrong."""
+_STUCK: Final = {
+    True: "stays closed when pressed: its two wires touch, the pin is shorted to ground, or the contact is welded",
+    False: f"stays open when pressed: its wire is cut or not plugged in, or the other wire does not reach {_GROUND}",
+}
 
 
 class Verdict(msgspec.Struct, frozen=True):
@@ -46,7 +60,10 @@ class Person(Protocol):
         ...
 
     def told(self, wish: str) -> None:
-        """Be asked: hands off, press kill, free kill, press arm, free arm, mains off or mains on; return at once."""
+        """Be asked: hands off, press kill, free kill, press arm, free arm, mains off or mains on.
+
+        Returns as soon as it was asked; after "hands off", when that is so.
+        """
         ...
 
 
@@ -65,17 +82,16 @@ class Inspection:
         self._clock, self._sleep = clock, sleep
         self._contacts: Final = [name for name in _NAMES if config.line(name) >= 0]
 
-    def run(self) -> list[Verdict]:
-        """Return every step's verdict; the lamps are dark afterwards."""
-        verdicts = self._lamps()
+    def run(self) -> Iterator[Verdict]:
+        """Yield each step's verdict; DeviceError if a line fails. The lamps are dark afterwards."""
+        yield from self._lamps()
         self._person.told("hands off")
         rest = self._at_rest()
-        verdicts += self._kill(rest)
+        yield from self._kill(rest)
         if self._config.arm >= 0:
-            verdicts.append(self._arm(rest))
+            yield self._arm(rest)
         if self._config.power >= 0:
-            verdicts.append(self._power())
-        return verdicts
+            yield self._power()
 
     # Lamps --------------------------------------------------------------------------------------------------------
 
@@ -86,6 +102,9 @@ class Inspection:
             self._lines.light(Lamps(**{name: True}) if name else Lamps())
             self._tick()
             seen[name] = self._person.sees(name)
+            if name:
+                # What is lit all the time is that lamp's own mistake.
+                seen[name] -= seen[""] - {name}
         self._lines.light(Lamps())
         return [self._lamp(name, seen) for name in wired]
 
@@ -95,13 +114,14 @@ class Inspection:
             text = f"on though {where} is low: it goes to 3.3 V instead of the pin, or its wire touches another"
         elif seen[name] == {name}:
             return Verdict(name, True, f"lit by {where}, and by nothing else")
-        elif len(seen[name]) == 1 and seen.get(other := next(iter(seen[name]))) == {name}:
+        elif len(seen[name]) == 1 and seen.get(other := next(iter(seen[name])), frozenset()) == {name}:
             text = (
                 f"{other} lights instead, and {name} for {other}: they are swapped; exchange the wires of {where} and "
                 f"{place(self._config.line(other))}, or the numbers of pins.{name} and pins.{other}"
             )
         elif seen[name]:
-            text = f"{' and '.join(sorted(seen[name]))} instead of {name} alone, from {where}: wires touch, or are mixed up"
+            lit = " and ".join(sorted(seen[name]))
+            text = f"{lit} instead of {name} alone, from {where}: wires touch, or are mixed up"
         else:
             text = (
                 f"nothing from {where}: check that wire, the resistor, the LED's direction (long leg to the pin, short "
@@ -112,102 +132,82 @@ class Inspection:
     # Contacts -----------------------------------------------------------------------------------------------------
 
     def _at_rest(self) -> dict[str, bool | None]:
-        """Return each contact as it was all the time (closed or not); None = now so, now so."""
+        """Return each contact as it was all the time (True = closed); None = now so, now so."""
         seen: dict[str, set[bool | None]] = {name: set() for name in self._contacts}
+        self._lines.take_edges()
         end = self._clock() + REST
         while self._clock() < end:
             for name in self._contacts:
                 seen[name].add(self._lines.closed(name))
             self._tick()
+        for name in self._lines.take_edges().keys() & seen.keys():
+            # It moved between two samples, as a loose wire does that picks up the mains.
+            seen[name].add(None)
         return {name: next(iter(states)) if len(states) == 1 else None for name, states in seen.items()}
 
     def _kill(self, rest: dict[str, bool | None]) -> list[Verdict]:
+        if "kill" not in rest:
+            return [Verdict("kill", False, "no kill button is wired (pins.kill = -1): no hand stops this box")]
         names = [name for name in ("kill", "kill_second") if name in rest]
-        if not names:
-            return [Verdict("kill", False, "no kill button is wired (pins.kill = -1): nothing stops this box by hand")]
-        pressed = {name: not _RESTS_CLOSED[name] for name in names}
         self._person.told("press kill")
-        moved = self._until(pressed, rest)
+        pressed = self._watch({name: not rest[name] for name in names})
         self._person.told("free kill")
-        back = self._until({name: _RESTS_CLOSED[name] for name in names}, {})
-        return [self._contact(name, rest, moved, back) for name in names]
+        freed = self._watch({name: bool(rest[name]) for name in names})
+        moved = self._moved({"arm"}, rest, pressed)
+        return [self._contact(name, rest[name], pressed[name], freed[name], moved) for name in names]
 
     def _arm(self, rest: dict[str, bool | None]) -> Verdict:
         self._person.told("press arm")
-        button, end, moved = ArmButton(), self._clock() + PATIENCE, set[str]()
-        button.sample(False, 0, self._clock())
-        held = False
-        while not held and self._clock() < end:
-            self._tick()
-            moved |= {name for name in self._contacts if self._lines.closed(name) is not rest[name]}
-            held = button.sample(self._lines.closed("arm") is True, 0, self._clock())
+        hold = _Hold(self._lines, self._clock)
+        pressed = self._watch({"arm": not rest["arm"]}, hold)
         self._person.told("free arm")
-        back = self._until({"arm": False}, {})
-        verdict = self._contact("arm", rest, moved, back)
-        if not verdict.passed or held:
+        freed = self._watch({"arm": bool(rest["arm"])})
+        moved = self._moved({"kill", "kill_second"}, rest, pressed)
+        verdict = self._contact("arm", rest["arm"], pressed["arm"], freed["arm"], moved)
+        if not verdict.passed or hold.done:
             return verdict
         text = f"pressed, but never for {HOLD // SECOND} s without a break: a loose wire, or it was let go too soon"
         return Verdict("arm", False, text)
 
-    def _until(self, wanted: dict[str, bool], rest: dict[str, bool | None]) -> set[str]:
-        """Wait until all are as wanted for a moment; return those that were, and others that moved from their rest."""
-        since: dict[str, Nanos] = {}
-        reached: set[str] = set()
+    def _watch(self, wanted: dict[str, bool], enough: Callable[[], bool] = lambda: True) -> dict[str, set[bool]]:
+        """Return the states in which each contact stood steady, until all were as wanted and `enough`, or too long."""
+        steady: dict[str, set[bool]] = {name: set() for name in self._contacts}
+        since: dict[str, tuple[bool | None, Nanos]] = {}
         end = self._clock() + PATIENCE
-        while not wanted.keys() <= reached and self._clock() < end:
-            now = self._clock()
+        while (now := self._clock()) < end:
             for name in self._contacts:
                 closed = self._lines.closed(name)
-                if closed is wanted.get(name, not rest.get(name, closed)):
-                    if now - since.setdefault(name, now) >= STEADY:
-                        reached.add(name)
-                else:
-                    since.pop(name, None)
+                if name not in since or since[name][0] is not closed:
+                    since[name] = closed, now
+                elif now - since[name][1] >= STEADY:
+                    steady[name].add(closed is True)
+            if enough() and all(state in steady[name] for name, state in wanted.items()):
+                break
             self._tick()
-        return reached
+        return steady
 
-    def _contact(self, name: str, rest: dict[str, bool | None], moved: set[str], back: set[str]) -> Verdict:
-        """Return the verdict on a contact that rested, moved when it was pressed, and came back."""
-        where, right = place(self._config.line(name)), _RESTS_CLOSED[name]
-        others = [_NAMES[other] for other in sorted(moved - {name}) if other != "kill" or name == "arm"]
-        others = [] if name != "arm" and others == [_NAMES["kill_second"]] else others
-        if rest[name] is None:
-            text = f"{where} flickers while nobody touches it: a loose wire, or a plug that is not all the way in"
-        elif rest[name] is not right:
-            text = self._wrong_at_rest(name, where, pressed_is_rest=name in moved)
-        elif name not in moved:
-            said = "closed" if right else "open"
-            instead = f"; instead {' and '.join(others)} moved: are their wires mixed up?" if others else ""
-            text = f"{where} stays {said} when {_NAMES[name]} is pressed{instead or self._stuck(name)}"
-        elif name not in back:
-            text = f"{where} does not come back after {_NAMES[name]} is free again: it sticks, or was not turned free"
+    @staticmethod
+    def _moved(others: set[str], rest: dict[str, bool | None], seen: dict[str, set[bool]]) -> str:
+        """Return which contacts of the other button left their rest; "" = none."""
+        known = [name for name in seen if name in others and rest[name] is not None]
+        return " and ".join(_NAMES[name] for name in known if (not rest[name]) in seen[name])
+
+    def _contact(self, name: str, rest: bool | None, pressed: set[bool], freed: set[bool], moved: str) -> Verdict:
+        """Return the verdict on a contact that rested, was pressed, and was let go; `moved`: what else did."""
+        where, right = place(self._config.line(name)), name == "kill"
+        if rest is None:
+            text = "flickers while nobody touches it: a loose wire, or a plug that is not all the way in"
+        elif rest is not right:
+            text = _WRONG[name == "kill", right in pressed]
+        elif moved and (not right) not in pressed:
+            text = f"stays as it is when {_NAMES[name]} is pressed; instead {moved} moved: are their wires mixed up?"
+        elif (not right) not in pressed:
+            text = _STUCK[name == "kill"]
+        elif right not in freed:
+            text = "does not come back when it is let go: it sticks, or was not turned free"
         else:
-            said = "closed, and open when pressed" if right else "open, and closed when pressed"
-            return Verdict(name, True, f"{where}: {said}")
-        return Verdict(name, False, text)
-
-    def _wrong_at_rest(self, name: str, where: str, *, pressed_is_rest: bool) -> str:
-        """Return what it means that a contact rests the wrong way round; `pressed_is_rest`: it never left it."""
-        if name != "kill":
-            return (
-                f"{where} reads closed while nobody presses: a normally closed contact where a normally open one belongs "
-                "(marked NO, 3-4 or 13-14), or its wire is shorted to ground"
-            )
-        if self._closes_when_pressed:
-            return (
-                f"{where} reads open while nobody presses, and closed when pressed: the button is wired by its normally "
-                "open contact; use the normally closed one (marked NC, 1-2 or 11-12)"
-            )
-        assert pressed_is_rest or not pressed_is_rest
-        return (
-            f"{where} reads open, pressed or not: its wire is cut or not plugged in, or the other wire does not reach "
-            f"{_GROUND}"
-        )
-
-    def _stuck(self, name: str) -> str:
-        if name == "kill":
-            return ": its two wires touch, the pin is shorted to ground, or the contact is welded"
-        return f": the wire is cut or not plugged in, or the other one does not reach {_GROUND}"
+            return Verdict(name, True, f"{where}: {'closed, and open' if right else 'open, and closed'} when pressed")
+        return Verdict(name, False, f"{where} {text}")
 
     # The supply ---------------------------------------------------------------------------------------------------
 
@@ -234,3 +234,18 @@ class Inspection:
     def _tick(self) -> None:
         self._lines.beat(self._clock())
         self._sleep(POLL)
+
+
+class _Hold:
+    """Whether the arm button was held for as long as arming takes, by the guardian's own timing."""
+
+    def __init__(self, lines: PanelLines, clock: Callable[[], Nanos]) -> None:
+        self.done = False
+        self._lines, self._clock = lines, clock
+        self._button: Final = ArmButton()
+        self._button.sample(False, 0, clock())
+
+    def __call__(self) -> bool:
+        """Take a sample; return True once it was held."""
+        self.done = self._button.sample(self._lines.closed("arm") is True, 0, self._clock()) or self.done
+        return self.done
