@@ -76,7 +76,7 @@ ip link set lo up
 hostname virtual-pi
 cd /root
 export HOME=/root PATH=/usr/bin PS1= PS2= TERM=dumb PYTHONPATH=/opt/mmpi PYTHONUNBUFFERED=1
-exec setsid sh -c 'stty -echo; echo "the guest is up"; exec sh -i' </dev/ttyAMA0 >/dev/ttyAMA0 2>&1
+exec setsid cttyhack sh -c 'stty -echo; echo "the guest is up"; exec sh -i' </dev/ttyAMA0 >/dev/ttyAMA0 2>&1
 """
 
 

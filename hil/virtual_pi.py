@@ -23,6 +23,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
@@ -47,46 +48,30 @@ class VirtualPi:
         self._files: Final = dict(files or {})
         self._memory_mb: Final = memory_mb
         self._cores: Final = cores
-        self._serial = _Serial()
         self._asked = 0
 
     def __enter__(self) -> "VirtualPi":
         """Return the guest once its shell answers; UnavailableError if this machine cannot run one."""
         ensure_emulator()
         made = base()
-        self._folder = tempfile.TemporaryDirectory(prefix="mmpi-hil-")
-        place = Path(self._folder.name)
-        initramfs = place / "initramfs"
-        initramfs.write_bytes(made.initramfs.read_bytes() + cpio(compiled(checkout()) | self._files))
-        self._emulator = subprocess.Popen(
-            [
-                EMULATOR, "-M", "virt", "-accel", "tcg", "-cpu", "cortex-a53", "-nodefaults", "-no-reboot",
-                "-m", str(self._memory_mb), "-smp", str(self._cores), "-display", "none", "-serial", "stdio",
-                "-kernel", str(made.kernel), "-initrd", str(initramfs),
-                "-append", "console=ttyAMA0 rdinit=/init panic=-1 quiet loglevel=1",
-                "-qtest", f"unix:{place}/qtest,server=on,wait=off", "-qtest-log", "none",
-                "-qmp", f"unix:{place}/qmp,server=on,wait=off",
-            ],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        )  # fmt: skip
-        try:
-            self._serial.follow(self._emulator)
+        with ExitStack() as stack:
+            place = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mmpi-hil-")))
+            initramfs = place / "initramfs"
+            initramfs.write_bytes(made.initramfs.read_bytes() + cpio(compiled(checkout()) | self._files))
+            self._serial = _Serial(self._emulator(made.kernel, initramfs, place))
+            stack.callback(self._serial.end)
             self._chip = _find_chip(place / "qmp")
-            self._qtest = _Lines(place / "qtest")
+            self._qtest = _TestSocket(place / "qtest")
+            stack.callback(self._qtest.close)
             self.wait_serial("the guest is up", BOOT_S)
-        except BaseException:
-            self.__exit__(None, None, None)
-            raise
+            self._owned = stack.pop_all()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """End the emulator."""
-        self._emulator.kill()
-        self._emulator.wait()
-        self._serial.end()
-        self._folder.cleanup()
+        self._owned.close()
 
     @property
     def serial(self) -> str:
@@ -126,6 +111,19 @@ class VirtualPi:
         """Press Ctrl-C on the guest's terminal."""
         self._serial.write("\x03")
 
+    def _emulator(self, kernel: Path, initramfs: Path, place: Path) -> "subprocess.Popen[bytes]":
+        return subprocess.Popen(
+            [
+                EMULATOR, "-M", "virt", "-accel", "tcg", "-cpu", "cortex-a53", "-nodefaults", "-no-reboot",
+                "-m", str(self._memory_mb), "-smp", str(self._cores), "-display", "none", "-serial", "stdio",
+                "-kernel", str(kernel), "-initrd", str(initramfs),
+                "-append", "console=ttyAMA0 rdinit=/init panic=-1 quiet loglevel=1",
+                "-qtest", f"unix:{place}/qtest,server=on,wait=off", "-qtest-log", "none",
+                "-qmp", f"unix:{place}/qmp,server=on,wait=off",
+            ],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, bufsize=0,
+        )  # fmt: skip
+
 
 def checkout() -> Tree:
     """Return this checkout's package as it lies in the guest."""
@@ -146,20 +144,19 @@ def ensure_emulator() -> None:
 class _Serial:
     """The guest's terminal: a thread keeps reading, so that the guest never waits for us."""
 
-    def __init__(self) -> None:
+    def __init__(self, emulator: "subprocess.Popen[bytes]") -> None:
         self.text = ""
+        self._emulator = emulator
         self._at = 0
         self._news = threading.Condition()
         self._closed = False
-
-    def follow(self, emulator: "subprocess.Popen[bytes]") -> None:
-        """Read and write this process from now on."""
-        self._emulator = emulator
         self._thread = threading.Thread(target=self._read, name="serial", daemon=True)
         self._thread.start()
 
     def end(self) -> None:
-        """Stop reading; the process must have ended."""
+        """End the emulator, and the thread with it."""
+        self._emulator.kill()
+        self._emulator.wait()
         self._thread.join()
         for pipe in (self._emulator.stdin, self._emulator.stdout):
             assert pipe is not None
@@ -169,7 +166,6 @@ class _Serial:
         """Type a text."""
         assert self._emulator.stdin is not None
         self._emulator.stdin.write(text.encode())
-        self._emulator.stdin.flush()
 
     def wait(self, pattern: str, timeout_s: float) -> str:
         """Return the first match that begins after the last one's end."""
@@ -187,7 +183,7 @@ class _Serial:
 
     def _read(self) -> None:
         assert self._emulator.stdout is not None
-        while data := self._emulator.stdout.raw.read(65536):  # type: ignore[attr-defined]
+        while data := self._emulator.stdout.read(65536):
             with self._news:
                 self.text += data.decode("utf-8", "replace").replace("\r", "")
                 self._news.notify_all()
@@ -196,12 +192,17 @@ class _Serial:
             self._news.notify_all()
 
 
-class _Lines:
+class _TestSocket:
     """QEMU's test socket: one line asks, one line answers."""
 
     def __init__(self, path: Path) -> None:
         self._socket = _connected(path)
         self._answers = self._socket.makefile("r", newline="\n")
+
+    def close(self) -> None:
+        """Hang up."""
+        self._answers.close()
+        self._socket.close()
 
     def ask(self, request: str) -> str:
         """Return the answer's words after OK."""

@@ -5,7 +5,6 @@ It must not hold behaviour of its own beyond starting, stopping and exit codes.
 """
 
 import asyncio
-import os
 import random
 import signal
 import sys
@@ -33,8 +32,8 @@ from mmpi.runtime.build import build_id
 from mmpi.runtime.clock_watch import ClockWatch
 from mmpi.runtime.feeds import VenueFeed, play
 from mmpi.runtime.gateway import PaperGateway, VenueGateway
+from mmpi.runtime.keys import read_keys
 from mmpi.runtime.loop import Loop, Outlet, SteadyClock
-from mmpi.runtime.secret_files import keep_out_of_core_dumps, read_address, read_secret
 from mmpi.runtime.service import Systemd
 from mmpi.runtime.summary import summarise
 from mmpi.runtime.venue_facts import VenueFacts, ask
@@ -46,7 +45,6 @@ from mmpi.sim.venue import SimVenue
 from mmpi.status import Summary
 from mmpi.upkeep import UpkeepConfig
 from mmpi.venues.hyperliquid.session import HyperliquidSession
-from mmpi.venues.hyperliquid.signing import Signer, parse_key
 
 STOP_S: Final = 4.5
 """Time for the venue to confirm, after a request to stop, that none of our orders is left."""
@@ -170,7 +168,7 @@ class _Quoter:
         """Hyperliquid: market data and, unless on paper, orders on one WebSocket."""
         venue = self.settings.venue
         url = venue.websocket_url()
-        keys = _keys(self.settings) if self.live else None
+        keys = read_keys(Path(self.settings.paths.secrets_dir), venue) if self.live else None
         facts = await ask(url, keys.signer.address if keys else "", ca_file=venue.ca_file)
         if keys is not None:
             facts.check_agent(keys.signer.address, keys.account, keys.file)
@@ -319,30 +317,6 @@ def engine_params(
         patience=round(venue.ack_timeout_s * SECOND),
         upkeep=UpkeepConfig(governor, amends=venue.amend) if at_venue else None,
     )
-
-
-class _Keys(msgspec.Struct, frozen=True):
-    """The account, and who signs for it."""
-
-    account: str
-    signer: Signer
-    file: str
-
-
-def _keys(settings: Settings) -> _Keys:
-    """Return the quoter's keys; ConfigError if they cannot be used, or live if the guardian has the same one."""
-    keep_out_of_core_dumps()
-    secrets, venue = Path(settings.paths.secrets_dir), settings.venue
-    path = secrets / "quoter.key"
-    key = parse_key(read_secret(path), str(path))
-    other = secrets / "guardian.key"
-    if venue.mode == "live" and os.access(other, os.R_OK) and parse_key(read_secret(other), str(other)) == key:
-        raise ConfigError(
-            f"{other}: is the quoter's key too; allowed: a key of the guardian's own (the venue counts nonces by key, "
-            "and the guardian must be able to cancel whatever becomes of the quoter)"
-        )
-    account = read_address(secrets / "account")
-    return _Keys(account, Signer(key, mainnet=venue.network == "mainnet"), str(path))
 
 
 def what_is_left(engine: Engine) -> str:

@@ -92,6 +92,9 @@ def latches(name: str) -> bool:
 def row_of(reason: str) -> str:
     """Return the cause that a reason such as "drawdown: ..." names by its first word; "command" for free text."""
     word = reason.replace(":", " ").split(" ", 1)[0]
+    if word == "venue":
+        # What the quoter says of a venue that refuses it.
+        return "venue_refusal"
     return word if word in CAUSES else "command"
 
 

@@ -11,7 +11,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
-from mmpi.causes import HELD
+from mmpi.causes import HELD, row_of
 from mmpi.guardian import PASSING, Guardian
 from mmpi.instrument import MILLISECOND
 from mmpi.runtime.board import LATCHED, REDUCE, STATE_NAMES
@@ -175,6 +175,7 @@ class Control:
             "latch": "latched" if state == LATCHED or guardian.stored.latched else "armed",
             "state": STATE_NAMES[state],
             "reason": guardian.halt.reason,
+            "cause": row_of(guardian.stored.reason) if guardian.stored.latched else "",
             "causes": [*dict.fromkeys([*guardian.found, *guardian.causes])],
             "details": {**guardian.found, **guardian.held},
             "sign": guardian.sign(now),

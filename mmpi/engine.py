@@ -11,48 +11,22 @@ import msgspec
 
 from mmpi import events
 from mmpi.actions import Approved, RequestLatch
-from mmpi.desk import Desk, DeskParams, DeskState
+from mmpi.desk import Desk
+from mmpi.engine_state import EngineParams as EngineParams
+from mmpi.engine_state import EngineState
 from mmpi.events import Event, ExecReport, ExecType
+from mmpi.flatten import Flattening
 from mmpi.governor import RECONCILE
 from mmpi.instrument import Money, Nanos
 from mmpi.orders import UNHEARD
 from mmpi.placement import Placement
-from mmpi.reconciling import Reconciling, ReconcilingState
-from mmpi.risk import GateState, RiskConfig, RiskGate
-from mmpi.standing import Standing, StandingState
-from mmpi.structs import Frozen, State
-from mmpi.upkeep import MaybeUpkeep, Upkeep, UpkeepState
+from mmpi.reconciling import Reconciling
+from mmpi.risk import RiskGate
+from mmpi.standing import Standing
+from mmpi.upkeep import Upkeep
 
 _EXPECTED: Final = (ExecType.NEW, ExecType.CANCELED)
 """Answers to what was asked for; they alone are no reason to look at the ladder before the next book."""
-
-
-class EngineParams(Frozen, frozen=True):
-    """What an engine is built from; the journal's checkpoint carries it."""
-
-    cl_ord_prefix: str
-    """"0x" + 4-byte instance id + 4-byte run epoch, in hex (I2)."""
-    desks: "tuple[DeskParams, ...]"
-    risk: RiskConfig
-    patience: Nanos
-    """An order unanswered for this long has an unknown fate; longer than any request can stay valid."""
-    upkeep: "MaybeUpkeep" = None
-    """What the venue offers and asks for; None = a simulated exchange."""
-
-
-class EngineState(State, frozen=True):
-    """An Engine as plain values; what the journal's checkpoint holds."""
-
-    desks: "dict[str, DeskState]"
-    gate: GateState
-    standing: StandingState
-    upkeep: UpkeepState
-    reconciling: ReconcilingState
-    wake_at: Nanos
-    blocked: str
-    latch_asked: bool
-    placement: "tuple[int, int]"
-    counts: "tuple[int, int, int, int]"
 
 
 class Engine:
@@ -65,6 +39,7 @@ class Engine:
         self.standing = Standing()
         self.upkeep = Upkeep(params.upkeep)
         self.reconciling = Reconciling(self.gate, self.standing, params.patience)
+        self.flattening = Flattening(params.risk)
         self.placement = Placement(params.cl_ord_prefix, self.gate, self.upkeep)
         self._others = {
             name: tuple(desk for desk in self.desks.values() if desk.instrument.name != name) for name in self.desks
@@ -93,6 +68,7 @@ class Engine:
             events.Reconciled: self._on_reconciled,
             events.Halted: self._on_halted,
             events.Resumed: self._on_resumed,
+            events.Flatten: self._on_flatten,
             events.Stopping: self._on_stopping,
             events.DeadManReport: self._on_dead_man,
             events.Budget: self._on_budget,
@@ -108,6 +84,10 @@ class Engine:
             # A dead-man switch that has run out must be known before the event places anything.
             self._look(now)
         actions = self._handlers[type(event)](event)
+        if self.gate.breach and not self._latch_asked:
+            actions = [*actions, *self._breached(now)]
+        if self.flattening.active:
+            actions = [*actions, *self._sell(now)]
         if self._untold or 0 < self.upkeep.wake <= now:
             actions = [*actions, *self._keep_up(now)]
         self._set_wake()
@@ -140,6 +120,7 @@ class Engine:
             standing=self.standing.checkpoint(),
             upkeep=self.upkeep.checkpoint(),
             reconciling=self.reconciling.checkpoint(),
+            flattening=self.flattening.checkpoint(),
             wake_at=self.wake_at,
             blocked=self.blocked,
             latch_asked=self._latch_asked,
@@ -158,6 +139,7 @@ class Engine:
         self.standing.restore(state.standing)
         self.upkeep.restore(state.upkeep)
         self.reconciling.restore(state.reconciling)
+        self.flattening.restore(state.flattening)
         self.wake_at, self.blocked, self._latch_asked = state.wake_at, state.blocked, state.latch_asked
         self.placement.counter, self.placement.amended = state.placement
         self.events, self.fills, self.foreign_fills, self.violations = state.counts
@@ -171,7 +153,7 @@ class Engine:
         if desk.apply(event):
             if desk.marked and desk.position.lots:
                 self.violations += desk.position.identity_error() != 0
-                if self._touches_limit(desk):
+                if self._touches_limit(desk, now):
                     actions = self._breached(now)
             if now >= desk.next_quote or (desk.marked and self.placement.must_pull(desk)):
                 actions += self._service(desk, now)
@@ -203,10 +185,10 @@ class Engine:
         desk.schedule(self.gate.stale_after, self.quoting)
         return actions
 
-    def _touches_limit(self, desk: Desk) -> bool:
+    def _touches_limit(self, desk: Desk, now: Nanos) -> bool:
         """Return True if the session's equity or the desk's position touches a limit that latches."""
         position, held = desk.position, desk.position.lots + desk.carry
-        return bool(self.gate.equity(self.equity) or self.gate.inventory(held, position.mid2, desk.instrument))
+        return bool(self.gate.equity(self.equity, now) or self.gate.inventory(held, position.mid2, desk.instrument))
 
     def _report(self, report: ExecReport) -> list[Approved]:
         desk = self.desks.get(report.instrument)
@@ -223,7 +205,7 @@ class Engine:
         failed = False
         if desk.orders.apply(report):
             self._fill(desk, report)
-            if self._touches_limit(desk):
+            if self._touches_limit(desk, report.recv_ts):
                 actions = self._breached(report.recv_ts)
         elif order is not None:
             failed = desk.answered(order.side, order.status, report.recv_ts)
@@ -246,6 +228,7 @@ class Engine:
     def _fill(self, desk: Desk, report: ExecReport) -> None:
         desk.position.fill(report.side, report.price, report.size, report.fee)
         self.fills += 1
+        self.gate.filled(report.recv_ts)
         self.upkeep.governor.traded_for(desk.instrument.notional(report.price, report.size))
         if not report.cl_ord_id:
             self.foreign_fills += 1
@@ -256,7 +239,7 @@ class Engine:
         if desk is None or not desk.fund(event):
             return []
         self.violations += desk.position.identity_error() != 0
-        return self._breached(event.recv_ts) if self.gate.equity(self.equity) else []
+        return self._breached(event.recv_ts) if self.gate.equity(self.equity, event.recv_ts) else []
 
     def _timer(self, event: events.Timer) -> list[Approved]:
         now = event.recv_ts
@@ -277,6 +260,7 @@ class Engine:
     def _on_disconnected(self, event: events.Disconnected) -> list[Approved]:
         self.standing.on_disconnected()
         self.upkeep.lost()
+        self.gate.wires.lost()
         for desk in self.desks.values():
             desk.orders.lost()
             desk.book.invalidate()
@@ -289,7 +273,7 @@ class Engine:
         for name, desk in self.desks.items():
             desk.orders.reconcile([order for order in event.open_orders if order.instrument == name])
         settled = self.reconciling.settle(self.desks.values(), dict(event.positions), self.placement.counter == 0)
-        over = [desk for desk in self.desks.values() if desk.position.mid2 and self._touches_limit(desk)]
+        over = [desk for desk in self.desks.values() if desk.position.mid2 and self._touches_limit(desk, now)]
         actions = self._breached(now) if over else []
         if not settled:
             return [*actions, *self._update(now), self._ask_reconcile("position", now)]
@@ -299,16 +283,31 @@ class Engine:
 
     def _on_halted(self, event: events.Halted) -> list[Approved]:
         self.standing.on_halted(event)
+        self.flattening.end()
         return self._update(event.recv_ts)
 
+    def _on_flatten(self, event: events.Flatten) -> list[Approved]:
+        self.standing.on_flatten(event)
+        self.flattening.begin(event.recv_ts)
+        return self._reconcile_first("flatten", event.recv_ts)
+
+    def _sell(self, now: Nanos) -> list[Approved]:
+        """Return the orders that sell what is held, as far as anything may be placed and is due."""
+        if self.gate.reducing:
+            return self.placement.sell_all(self.flattening, self.desks.values(), now)
+        self.flattening.wait(self.standing.holds_up(), now)
+        return []
+
     def _on_resumed(self, event: events.Resumed) -> list[Approved]:
+        self.flattening.end()
         if self.standing.on_resumed():
             self.gate.rearmed(self.equity, {name: desk.exposure(0).position for name, desk in self.desks.items()})
             self._latch_asked = False
-        actions = self._update(event.recv_ts)
-        if self.standing.connected:
-            actions.append(self._ask_reconcile("resumed", event.recv_ts))
-        return actions
+        return self._reconcile_first("resumed", event.recv_ts)
+
+    def _reconcile_first(self, reason: str, now: Nanos) -> list[Approved]:
+        actions = self._update(now)
+        return [*actions, self._ask_reconcile(reason, now)] if self.standing.connected else actions
 
     def _on_stopping(self, event: events.Stopping) -> list[Approved]:
         self.standing.stop = event.reason or "stopping"
@@ -367,6 +366,7 @@ class Engine:
         blocked, unarmed = self.standing.why(self.gate.breach, self.upkeep.waits(now)), self.upkeep.unarmed(now)
         self._untold = self._untold or (blocked, unarmed) != (self.blocked, self.gate.unarmed)
         self.blocked, self.gate.open = blocked, not blocked
+        self.gate.reducing = self.standing.flatten and not self.standing.holds_up()
         self.gate.set_unarmed(unarmed)
 
     def _keep_up(self, now: Nanos) -> list[Approved]:
@@ -391,8 +391,9 @@ class Engine:
 
     def _set_wake(self) -> None:
         soonest = self.reconciling.due()
-        if self.upkeep.wake and (soonest == 0 or self.upkeep.wake < soonest):
-            soonest = self.upkeep.wake
+        for wake in (self.upkeep.wake, self.flattening.wake):
+            if wake and (soonest == 0 or wake < soonest):
+                soonest = wake
         for desk in self.desks.values():
             if desk.deadline and self.standing.connected and (soonest == 0 or desk.deadline < soonest):
                 soonest = desk.deadline

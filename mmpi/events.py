@@ -188,6 +188,13 @@ class Resumed(msgspec.Struct, frozen=True, array_like=True, tag="G", gc=False):
     recv_ts: Nanos
 
 
+class Flatten(msgspec.Struct, frozen=True, array_like=True, tag="Y", gc=False):
+    """The halt word lets pass what reduces a position, and nothing else: sell what is held."""
+
+    recv_ts: Nanos
+    reason: str
+
+
 class DeadManReport(msgspec.Struct, frozen=True, array_like=True, tag="L", gc=False):
     """The venue's answer to a ScheduleCancel.
 
@@ -249,6 +256,7 @@ Event: TypeAlias = (
     | Timer
     | Halted
     | Resumed
+    | Flatten
     | DeadManReport
     | Budget
     | VenueFault

@@ -4,11 +4,12 @@ Invariant: every order gets its ClOrdId here, and none leaves without the gate's
 It must not know why quoting is blocked, sessions or other events.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
-from mmpi.actions import AmendOrder, Approved, CancelOrder, NewOrder, QueryOrder
+from mmpi.actions import AmendOrder, Approved, CancelOrder, NewOrder, QueryOrder, TimeInForce
 from mmpi.desk import EXACT, Desk
 from mmpi.differ import WORKING, Plan, diff
+from mmpi.flatten import FLATTEN_LEVEL, Flattening, Sale
 from mmpi.governor import LIGHT
 from mmpi.instrument import BUY, SELL, Nanos, Side
 from mmpi.inventory import CRITICAL
@@ -44,12 +45,14 @@ class Placement:
         ]
         if actions:
             self._governor.spend(0, LIGHT * len(actions), now)
+            for doubtful in actions:
+                self._gate.doubted(_asked(doubtful), now)
         quote = desk.wanted(now, gate, blocked)
         tolerance = desk.tolerance(now, thinning)
         if tolerance is not EXACT and desk.settled.holds(quote, desk.orders.version):
             desk.requoted(now, 0, thinning)
             return actions
-        plan = diff(desk.orders.live.values(), quote, tolerance)
+        plan = diff(_ladder(desk), quote, tolerance)
         desk.settled.note(quote, plan, desk.orders.version)
         entries: list[Approved] = []
         amended = self.amended
@@ -66,6 +69,37 @@ class Placement:
             return [*actions, *self.service(desk, others, blocked, now)]
         desk.requoted(now, plan.deferred, thinning)
         return actions
+
+    def sell_all(self, flattening: Flattening, desks: Iterable[Desk], now: Nanos) -> list[Approved]:
+        """Return what sells what is held and may be placed now."""
+        sold: list[Approved] = []
+        desks = list(desks)
+        for desk in desks:
+            sale = flattening.sale(desk, self._gate.stale_after, now)
+            if sale is None:
+                continue
+            order = self._sell(desk, sale, now)
+            if isinstance(order, Approved):
+                sold.append(order)
+                desk.schedule(self._gate.stale_after, False)
+            else:
+                flattening.refused(desk, order.value)
+        flattening.look(desks, now)
+        return sold
+
+    def _sell(self, desk: Desk, sale: Sale, now: Nanos) -> Approved | Refusal:
+        """Return the order of a sale, approved, or why the gate did not let it pass."""
+        cl_ord_id = f"{self._prefix}{self.counter + 1:016x}"
+        order = NewOrder(
+            desk.instrument.name, cl_ord_id, sale.side, sale.price, sale.size, FLATTEN_LEVEL, TimeInForce.IOC,
+            reduce_only=True,
+        )  # fmt: skip
+        approved = self._gate.approve(order, desk.instrument, desk.exposure(0), now)
+        if isinstance(approved, Approved):
+            self.counter += 1
+            self._governor.sent(1, 0, 0, now)
+            desk.orders.sent(Order(cl_ord_id, sale.side, sale.price, sale.size, FLATTEN_LEVEL, now))
+        return approved
 
     def must_pull(self, desk: Desk) -> bool:
         """Return True if an order works that would increase a position which has reached CRITICAL: no time to wait."""
@@ -138,3 +172,13 @@ class Placement:
         self.amended += replaced is not None
         desk.orders.sent(Order(cl_ord_id, side, target.price, target.size, target.level, now))
         return approved
+
+
+def _ladder(desk: Desk) -> list[Order]:
+    """Return the live orders that are, or were, a ladder's: one that sells what is held ends by itself."""
+    return [order for order in desk.orders.live.values() if order.level != FLATTEN_LEVEL]
+
+
+def _asked(question: Approved) -> str:
+    action = question.action
+    return action.cl_ord_id if isinstance(action, QueryOrder) else ""

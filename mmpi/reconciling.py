@@ -47,7 +47,7 @@ class Reconciling:
     def due(self) -> Nanos:
         """Return when to ask again because the venue owes an answer; 0 = it owes none."""
         standing = self._standing
-        owed = self.asked_last or not (standing.reconciled or standing.halt)
+        owed = self.asked_last or not (standing.reconciled or (standing.halt and not standing.flatten))
         return self._asked + self._patience if owed and standing.connected and not standing.stopped else 0
 
     def settle(self, desks: Iterable[Desk], positions: Mapping[str, Lots], unused: bool) -> bool:

@@ -12,6 +12,7 @@ from mmpi.instrument import BUY, MONEY_SCALE, SECOND, Instrument, Lots, Money, N
 from mmpi.inventory import CRITICAL, band
 from mmpi.ports import Quote, QuoteLevel
 from mmpi.structs import Config, Frozen, Leaf, State
+from mmpi.tripwires import DAILY_LOSS, FILLS_PER_MINUTE, UNKNOWN_FATES, Tripwires, TripwireState
 
 Entry: TypeAlias = NewOrder | AmendOrder
 """What puts an order on the book."""
@@ -42,6 +43,12 @@ class RiskConfig(Config, frozen=True):
     """Over all instruments: the sum of what `max_instrument` bounds."""
     session_loss: Money = 500 * MONEY_SCALE
     max_drawdown: Money = 500 * MONEY_SCALE
+    daily_loss: Money = 0
+    """Since the last midnight UTC; 0 = as much as `session_loss`."""
+    max_fills_per_minute: int = 600
+    """0 = any number."""
+    unknown_fate_s: float = 120.0
+    """How long the venue may not say what became of an order, though it is asked; 0 = for ever."""
     price_band_bps: float = 500.0
     """Fat finger: the farthest an order may be from the mid."""
     orders_per_s: float = 20.0
@@ -51,12 +58,18 @@ class RiskConfig(Config, frozen=True):
     stale_after_s: float = 5.0
     unarmed_percent: float = 25.0
     """Of max_order, max_position, max_instrument and max_total, while no dead-man switch at the venue is set."""
+    flatten_base_bps: float = 10.0
+    """Slippage of the first order that flattens; each further one has `flatten_step_bps` more, up to the most."""
+    flatten_step_bps: float = 10.0
+    flatten_max_bps: float = 100.0
+    flatten_attempts: int = 20
 
 
 class Refusal(Enum):
     """Why an order was not let through; counted under these names in every summary."""
 
     NOT_QUOTING = "not_quoting"
+    NOT_REDUCING = "not_reducing"
     STALE_DATA = "stale_data"
     NO_MID = "no_mid"
     PRICE_BAND = "price_band"
@@ -87,9 +100,8 @@ class Exposure(Leaf, frozen=True):
 
     def with_order(self, side: Side, size: Lots) -> "Exposure":
         """Return the exposure with one more open order."""
-        buys, sells = (self.open_buys + size, self.open_sells) if side == BUY else (
-            self.open_buys, self.open_sells + size
-        )  # fmt: skip
+        buys, sells = self.open_buys, self.open_sells
+        buys, sells = (buys + size, sells) if side == BUY else (buys, sells + size)
         return Exposure(self.position, buys, sells, self.open_orders + 1, self.mid2, self.market_ts, self.elsewhere)
 
 
@@ -105,6 +117,8 @@ class GateState(State, frozen=True):
     tokens_ts: Nanos
     accepted: "dict[str, Lots]"
     unarmed: bool
+    reducing: bool
+    wires: TripwireState
 
 
 class _Cut(Frozen, frozen=True):
@@ -126,6 +140,10 @@ class RiskGate:
         self.config = config
         self.open = False
         """Whether orders may pass at all; the engine closes it when halted, stopping or not reconciled."""
+        self.reducing = False
+        """Only orders pass that reduce a position and tell the venue so, open or not."""
+        daily_loss = config.daily_loss or config.session_loss
+        self.wires = Tripwires(daily_loss, config.max_fills_per_minute, config.unknown_fate_s)
         self.refusals: dict[str, int] = {}
         self.base: Money = 0
         """Equity that session loss is measured from: 0 at the start, then the equity at which a person re-armed."""
@@ -180,15 +198,28 @@ class RiskGate:
         """Count a refusal, or several for one reason."""
         self.refusals[refusal.value] = self.refusals.get(refusal.value, 0) + number
 
-    def equity(self, equity: Money) -> str:
+    def equity(self, equity: Money, now: Nanos = 0) -> str:
         """Return the limit that session equity touches now, or ""; drawdown is from the session's peak."""
+        daily = self.wires.equity(equity, now)
         self.peak = max(self.peak, equity)
         if not self.breach:
             if self.base - equity >= self.config.session_loss:
                 self.breach = "session_loss"
             elif self.peak - equity >= self.config.max_drawdown:
                 self.breach = "drawdown"
+            elif daily:
+                self.breach = DAILY_LOSS
         return self.breach
+
+    def filled(self, now: Nanos) -> None:
+        """Take a fill of ours; too many in a minute are a breach."""
+        if self.wires.filled(now) and not self.breach:
+            self.breach = FILLS_PER_MINUTE
+
+    def doubted(self, cl_ord_id: str, now: Nanos) -> None:
+        """Take that the venue is asked once more about an order; asking for too long is a breach."""
+        if self.wires.doubted(cl_ord_id, now) and not self.breach:
+            self.breach = UNKNOWN_FATES
 
     def inventory(self, position: Lots, mid2: int, instrument: Instrument) -> str:
         """Return the breach that a position at a mid is, or "": HARD, and more than was armed with."""
@@ -206,6 +237,7 @@ class RiskGate:
         """A person re-armed after a breach: limits on equity and inventory are measured from here."""
         if self.breach:
             self.breach, self.base, self.peak = "", equity, equity
+            self.wires.rearmed(equity)
             self.accepted = {name: abs(lots) for name, lots in positions.items() if lots}
 
     def limit(self, mid2: int, instrument: Instrument) -> Lots:
@@ -241,7 +273,7 @@ class RiskGate:
         """Return the state as plain values."""
         return GateState(
             self.open, dict(self.refusals), self.base, self.peak, self.breach, self._tokens, self._tokens_ts,
-            dict(self.accepted), self.unarmed,
+            dict(self.accepted), self.unarmed, self.reducing, self.wires.checkpoint(),
         )  # fmt: skip
 
     def restore(self, state: "GateState") -> None:
@@ -249,7 +281,8 @@ class RiskGate:
         self.open, self.refusals = state.open, dict(state.refusals)
         self.base, self.peak, self.breach = state.base, state.peak, state.breach
         self._tokens, self._tokens_ts = state.tokens, state.tokens_ts
-        self.accepted = dict(state.accepted)
+        self.accepted, self.reducing = dict(state.accepted), state.reducing
+        self.wires.restore(state.wires)
         self.set_unarmed(state.unarmed)
 
     def _cut(self, quote: Quote, instrument: Instrument, position: Lots, mid2: int) -> _Cut:
@@ -270,12 +303,15 @@ class RiskGate:
         return _Cut(quote.bids, quote.asks, position, mid2, kept_bids, kept_asks, counts)
 
     def _refuse(self, order: Entry, instrument: Instrument, exposure: Exposure, now: Nanos) -> Refusal | None:
-        if not self.open or self.breach:
+        if self.reducing:
+            if not (order.reduce_only and reduces(order, exposure)):
+                return Refusal.NOT_REDUCING
+        elif not self.open or self.breach:
             return Refusal.NOT_QUOTING
         mid2 = exposure.mid2
         if mid2 <= 0:
             return Refusal.NO_MID
-        if now - exposure.market_ts > self.stale_after:
+        if now - exposure.market_ts > self.stale_after and not self.reducing:
             return Refusal.STALE_DATA
         if abs(2 * order.price - mid2) * 10_000 > self.config.price_band_bps * mid2:
             return Refusal.PRICE_BAND

@@ -4,7 +4,7 @@ Invariant: the states in which nothing is placed are all named in `why`, the gra
 It must not know orders, markets or limits' figures.
 """
 
-from mmpi.events import ClockTrust, Halted
+from mmpi.events import ClockTrust, Flatten, Halted
 from mmpi.structs import State
 
 
@@ -12,7 +12,7 @@ class StandingState(State, frozen=True):
     """A Standing as plain values."""
 
     texts: "tuple[str, str, str, str]"
-    flags: "tuple[bool, bool, bool, bool, bool]"
+    flags: "tuple[bool, bool, bool, bool, bool, bool]"
 
 
 class Standing:
@@ -32,6 +32,8 @@ class Standing:
         """Why the venue will not let this account trade; only a person mends that, and starts again."""
         self.clock = ""
         """Why the clock is not trusted (I8)."""
+        self.flatten = False
+        """The guardian lets us place what reduces a position, and nothing else."""
         self._rearm = False
 
     def on_connected(self) -> None:
@@ -46,13 +48,18 @@ class Standing:
         """The halt word forbids placing."""
         self.halt, self.latched = event.reason or "halted", event.latched
         self._rearm = self._rearm or event.latched
+        self.reconciled = self.flatten = False
+
+    def on_flatten(self, event: Flatten) -> None:
+        """What is held is to be sold; of quoting there is no question."""
+        self.halt, self.flatten = event.reason or "flatten", True
         self.reconciled = False
 
     def on_resumed(self) -> bool:
         """Return True if a person armed since the last latch, whatever pauses came between; the halt is over."""
         rearmed, self._rearm = self._rearm, False
         self.halt, self.latched = "", False
-        self.reconciled = False
+        self.reconciled = self.flatten = False
         return rearmed
 
     def on_clock(self, event: ClockTrust) -> None:
@@ -63,10 +70,22 @@ class Standing:
         """Return True if orders are or will soon be wanted: the session is up and nothing that lasts forbids them."""
         return self.connected and not (self.stop or self.halt or self.fault or self.clock or breach)
 
+    def holds_up(self) -> str:
+        """Return why not even what reduces may be placed, "" = it may."""
+        if self.stop:
+            return "stopping"
+        if self.fault:
+            return f"venue: {self.fault}"
+        if self.clock:
+            return f"clock: {self.clock}"
+        return "" if self.connected and self.reconciled else "reconciling"
+
     def why(self, breach: str, waits: str) -> str:
         """Return why nothing may be placed, "" = quoting; `waits` is what else is not there yet, "" = nothing."""
         if self.stop:
             return "stopping"
+        if self.flatten:
+            return f"flattening: {self.halt}"
         if self.halt:
             return f"{'latched' if self.latched else 'paused'}: {self.halt}"
         if breach:
@@ -83,10 +102,10 @@ class Standing:
         """Return the state as plain values."""
         return StandingState(
             (self.halt, self.stop, self.fault, self.clock),
-            (self.connected, self.reconciled, self.latched, self.stopped, self._rearm),
+            (self.connected, self.reconciled, self.latched, self.stopped, self.flatten, self._rearm),
         )
 
     def restore(self, state: StandingState) -> None:
         """Take the state that `checkpoint` returned."""
         self.halt, self.stop, self.fault, self.clock = state.texts
-        self.connected, self.reconciled, self.latched, self.stopped, self._rearm = state.flags
+        self.connected, self.reconciled, self.latched, self.stopped, self.flatten, self._rearm = state.flags

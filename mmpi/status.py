@@ -92,3 +92,5 @@ class Summary(msgspec.Struct, frozen=True):
     invariant_violations: int
     anomalies: dict[str, int]
     requests: RequestStatus
+    flatten: str = ""
+    """Nobody asked (""), working: ..., flat, or failed: ..."""

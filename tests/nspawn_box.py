@@ -101,15 +101,21 @@ class Box:
         self.write("etc/systemd/system/box.target", TARGET)
         self.write("etc/systemd/system/practice.service", SERVER)
         self.write("etc/mmpi/mmpi.toml", config, 0o600)
+        self.write("opt/kept/mmpi.toml", config, 0o600)
         keys = self.root / "etc/practice"
         make_keys(keys, self.root / "root/.local/state/mmpi-practice/agents.json")
         for name in ("account", "quoter.key", "guardian.key"):
-            self.write(f"etc/credstore/mmpi.{name}", (keys / name).read_text(), 0o600)
+            for folder in ("etc/credstore", "opt/kept"):
+                self.write(f"{folder}/mmpi.{name}", (keys / name).read_text(), 0o600)
         for needed in (ROOT, Path(os.path.realpath(sys.executable)).parent):
             for folder in (needed, *needed.parents):
                 inside = self.root / str(folder).lstrip("/")
                 if inside.exists() and folder != Path("/"):
                     inside.chmod(inside.stat().st_mode | 0o011)
+
+    def mend(self) -> None:
+        """Put configuration and secrets back as they were made."""
+        self.check("sh", "-c", "cd /opt/kept && cp mmpi.toml /etc/mmpi && cp mmpi.account mmpi.*.key /etc/credstore")
 
     def boot(self) -> float:
         """Boot; return how many seconds that took."""
@@ -203,6 +209,7 @@ class Box:
 
     def log(self, unit: str) -> str:
         """Return what a unit said, and what systemd said about it."""
+        self.run("journalctl", "--sync")
         return self.run("journalctl", "-o", "short-monotonic", "--no-pager", "-u", unit).stdout
 
     def wait(self, true: Callable[[], Any], timeout: float, what: str) -> float:

@@ -10,12 +10,16 @@ import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+import msgspec
 import pytest
+from engine_builders import WIDE, Bench, places
 from guardian_builders import HANDS, REMOTE, FakeHand, FakePanel, FakeSense, guarding, shorten
 from runtime_builders import until
 
+from mmpi.actions import Action, CancelOrder, RequestLatch
 from mmpi.causes import CAUSES, HELD, TABLE, Kind, latches, markdown, row_of
 from mmpi.device.latch import Latch
+from mmpi.instrument import MONEY_SCALE
 from mmpi.runtime.board import LATCHED, PAUSED, RUN
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "latch-or-pause.md"
@@ -49,6 +53,7 @@ def test_what_nobody_knows_latches() -> None:
     """A name that is not in the table is nobody's to end by itself."""
     assert latches("made_up") and latches("kill_button") and not latches("power")
     assert row_of("drawdown: 5 of 4") == row_of("drawdown") == "drawdown"
+    assert row_of("venue: no such agent") == "venue_refusal"
     assert row_of("smoke in the kitchen") == row_of("") == "command"
     assert all(CAUSES[name].kind is Kind.PAUSE for name in HELD)
 
@@ -56,8 +61,8 @@ def test_what_nobody_knows_latches() -> None:
 # What buttons and machine show ------------------------------------------------------------------------------------
 
 SENSED = (
-    "kill_button", "kill_contacts", "kill_bounce", "pins", "power", "undervoltage", "temperature", "throttled", "memory",
-    "disk", "cpu", "hardware_watchdog",
+    "kill_button", "kill_contacts", "kill_bounce", "pins", "power", "undervoltage", "temperature", "throttled",
+    "memory", "disk", "cpu", "hardware_watchdog",
 )  # fmt: skip
 
 
@@ -101,8 +106,8 @@ async def _starting(folder: Path) -> None:
     hand = FakeHand()
     hand.place("1", unseen=True)
     async with guarding(folder, hand, wait=False) as box:
-        await until(lambda: box.halt.state == PAUSED)
-        assert box.halt.reason == "guardian_starting"
+        await until(lambda: box.halt.reason == "guardian_starting")
+        assert box.halt.state == PAUSED
         await until(lambda: box.halt.state == RUN)
         assert not hand.orders
 
@@ -179,6 +184,106 @@ GUARDED: dict[str, Callable[[Path], Awaitable[None]]] = {
 async def test_a_row_that_the_guardian_finds(tmp_path: Path, name: str) -> None:
     """What the row says happens, and ends as the row says."""
     await GUARDED[name](tmp_path)
+
+
+# What the quoter finds --------------------------------------------------------------------------------------------
+
+
+def _latches(*events: list[Action]) -> list[str]:
+    return [action.reason for actions in events for action in actions if isinstance(action, RequestLatch)]
+
+
+def _session_loss() -> None:
+    bench = Bench(risk=msgspec.structs.replace(WIDE, session_loss=5 * MONEY_SCALE)).start()
+    assert _latches(bench.fund(-5 * MONEY_SCALE)) == ["session_loss"]
+    assert places(bench.after(9).book()) == []
+
+
+def _daily_loss() -> None:
+    bench = Bench(risk=msgspec.structs.replace(WIDE, daily_loss=5 * MONEY_SCALE)).start()
+    assert _latches(bench.fund(-4 * MONEY_SCALE, "1")) == []
+    bench.after(86_400).book()
+    assert _latches(bench.fund(-4 * MONEY_SCALE, "2")) == [], "another day"
+    assert _latches(bench.fund(-1 * MONEY_SCALE, "3")) == ["daily_loss"]
+    assert places(bench.after(9).book()) == []
+
+
+def _drawdown() -> None:
+    bench = Bench(risk=msgspec.structs.replace(WIDE, max_drawdown=5 * MONEY_SCALE)).start()
+    bench.fund(8 * MONEY_SCALE, "1")
+    assert _latches(bench.fund(-5 * MONEY_SCALE, "2")) == ["drawdown"]
+
+
+def _hard_inventory() -> None:
+    bench = Bench(risk=msgspec.structs.replace(WIDE, max_position=20_000 * MONEY_SCALE)).start()
+    assert _latches(bench.fill("0x" + "77" * 16, 25, 1000)) == ["hard_inventory"]
+
+
+def _fills_per_minute() -> None:
+    bench = Bench(risk=msgspec.structs.replace(WIDE, max_fills_per_minute=3)).start()
+    asked = [_latches(bench.after(1).fill(bench.orders()[-1], 1)) for _ in range(4)]
+    assert asked == [[], [], [], ["fills_per_minute"]]
+    assert places(bench.after(9).book()) == []
+
+
+def _unknown_fates() -> None:
+    bench = Bench(risk=msgspec.structs.replace(WIDE, unknown_fate_s=60.0))
+    bench.quote()
+    asked = []
+    for _ in range(80):
+        asked += _latches(bench.after(1).book(), bench.timer())
+    assert asked == ["unknown_fates"]
+    assert places(bench.after(9).book()) == []
+
+
+def _venue_refusal() -> None:
+    bench = Bench().start()
+    assert _latches(bench.fault("no such agent")) == ["venue: no such agent"]
+
+
+def _clock() -> None:
+    bench = Bench().start()
+    assert any(isinstance(action, CancelOrder) for action in bench.clock("90 s ahead"))
+    bench.acknowledge()
+    assert places(bench.after(9).book()) == [] and bench.engine.blocked == "clock: 90 s ahead"
+    assert places(bench.after(1).clock())
+
+
+def _stale_feed() -> None:
+    bench = Bench().start()
+    assert any(isinstance(action, CancelOrder) for action in bench.after(6).timer())
+    bench.acknowledge()
+    assert bench.engine.desks["A"].reason == "stale_data"
+    assert places(bench.after(2).book())
+
+
+def _network() -> None:
+    bench = Bench().start()
+    bench.disconnect()
+    assert places(bench.after(9).book()) == [] and bench.engine.blocked == "connecting"
+    bench.connect()
+    bench.confirm()
+    assert bench.engine.quoting
+
+
+QUOTED: dict[str, Callable[[], None]] = {
+    "session_loss": _session_loss,
+    "daily_loss": _daily_loss,
+    "drawdown": _drawdown,
+    "hard_inventory": _hard_inventory,
+    "fills_per_minute": _fills_per_minute,
+    "unknown_fates": _unknown_fates,
+    "venue_refusal": _venue_refusal,
+    "clock": _clock,
+    "stale_feed": _stale_feed,
+    "network": _network,
+}
+
+
+@pytest.mark.parametrize("name", QUOTED)
+def test_a_row_that_the_quoter_finds(name: str) -> None:
+    """A latch is asked for once, and nothing is placed from then on; a pause pulls and ends with its cause."""
+    QUOTED[name]()
 
 
 if __name__ == "__main__":

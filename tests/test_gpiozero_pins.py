@@ -142,7 +142,7 @@ def test_a_line_that_the_chip_has_not_is_named(box: Box, name: int | str) -> Non
 
 
 def test_a_failed_read_reaches_the_reader(box: Box) -> None:
-    """A chip that was unplugged raises DeviceError from a device's value and from its lamp, not an error of gpiozero's."""
+    """A chip that was unplugged raises DeviceError from a device's value and from a lamp, no error of gpiozero's."""
     contact, lamp = box.contact(), LED(LAMP, pin_factory=box.factory)
     box.path.unlink()
     box.factory.beat(1)

@@ -37,7 +37,7 @@ from mmpi.journal.record import (
 )
 
 HEADER = Header(number=7, run=3, first_record=1234, created_ns=1_700_000_000_000_000_000)
-SHAPES = {3: 3084654406}
+SHAPES = {4: 430838022}
 """CRC32 of all names that a schema stands for."""
 
 

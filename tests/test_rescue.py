@@ -23,7 +23,7 @@ from pathlib import Path
 from test_rescue import rescue, save, written
 
 root = Path(sys.argv[1])
-written(root / "run")
+written(root / "run", 60)
 for number in range(1, 1000):
     (root / str(number)).mkdir()
     (root / str(number) / "run").symlink_to(root / "run")
@@ -267,6 +267,30 @@ def test_a_disk_that_fails_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert 0 < saved.segments <= len(there) < len(segment_paths(tmp_path / "run"))
     assert there == [path.name for path in segment_paths(tmp_path / "run")][-len(there) :]
     assert verified(saved).damage == ()
+
+
+def test_a_segment_is_durable_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each segment is written, fsynced, renamed, and its folder fsynced, before the next one is begun."""
+    written(tmp_path / "run")
+    done: list[tuple[str, str]] = []
+    fsync, replace = os.fsync, os.replace
+
+    def fsynced(fd: int) -> None:
+        done.append(("fsync", Path(os.readlink(f"/proc/self/fd/{fd}")).name))
+        fsync(fd)
+
+    def replaced(source: Path, target: Path) -> None:
+        done.append(("replace", Path(target).name))
+        replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", fsynced)
+    monkeypatch.setattr(os, "replace", replaced)
+    save(rescue(tmp_path))
+    names = [path.name for path in reversed(segment_paths(tmp_path / "run"))]
+    expected = [
+        step for name in names for step in (("fsync", f"{name}.copying"), ("replace", name), ("fsync", NAME + PART))
+    ]
+    assert [("fsync", tmp_path.name), ("fsync", "state"), *expected, ("fsync", "state")] == done
 
 
 @pytest.mark.slow

@@ -36,6 +36,7 @@ def box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Box]:
 @pytest.fixture
 def quoting(box: Box) -> Box:
     """Give the box as it quotes, with everything started and armed."""
+    box.mend()
     box.check("systemctl", "start", "mmpi.target")
     box.wait(lambda: box.status()["guardian"].get("venue_session"), 20, "the guardian's session")
     box.check("mmpi", "arm")
@@ -51,6 +52,12 @@ def wait_quoting(box: Box) -> None:
 def stamp(box: Box, unit: str, key: str) -> int:
     """Return a time of a unit in monotonic microseconds."""
     return int(box.show(unit, f"{key}TimestampMonotonic"))
+
+
+def title(unit: str) -> str:
+    """Return how systemd's log calls a unit."""
+    text = (ROOT / "systemd" / "system" / f"{unit}.service").read_text()
+    return f"{unit}.service - {text.partition('Description=')[2].splitlines()[0]}"
 
 
 def probe(box: Box, unit: str, code: str) -> dict[str, object]:
@@ -70,8 +77,8 @@ def probe(box: Box, unit: str, code: str) -> dict[str, object]:
 
 
 def test_the_guardian_is_up_first_and_nobody_waits_for_the_quoter(box: Box) -> None:
-    """The target is reached at once; the guardian is active before the quoter starts; a box without a venue and without
-    a network comes up latched, with its quoter waiting, and quotes once there is a venue and a hand arms it."""
+    """The target is reached at once; the guardian is active before the quoter starts; a box without a venue and a
+    network comes up latched, with its quoter waiting, and quotes once there is a venue and a hand arms it."""
     box.check("systemctl", "stop", "practice")
     began = time.monotonic()
     box.check("systemctl", "start", "mmpi.target")
@@ -227,35 +234,38 @@ def test_the_guardian_kills_across_users(quoting: Box) -> None:
     assert quoting.pid(QUOTER) != quoter
 
 
-def test_what_ends_for_good(quoting: Box) -> None:
+@pytest.mark.parametrize(
+    ("spoil", "mend", "code"),
+    [
+        ("echo x >/etc/credstore/mmpi.quoter.key", "true", "2"),
+        ("flock --no-fork /run/mmpi/quoter.lock sleep 60 >/dev/null 2>&1 & echo $! >/run/p", "kill $(cat /run/p)", "3"),
+    ],
+)
+def test_what_ends_for_good(quoting: Box, spoil: str, mend: str, code: str) -> None:
     """Exit codes 2 (a key that is none) and 3 (another quoter runs) are not followed by a restart."""
-    for spoil, mend, code in (
-        ("cp /etc/credstore/mmpi.quoter.key /run/kept; echo x >/etc/credstore/mmpi.quoter.key",
-         "cp /run/kept /etc/credstore/mmpi.quoter.key", "2"),
-        ("flock --no-fork /run/mmpi/quoter.lock sleep 60 >/dev/null 2>&1 & echo $! >/run/kept", "kill $(cat /run/kept)", "3"),
-    ):  # fmt: skip
-        quoting.check("systemctl", "stop", QUOTER)
-        quoting.check("sh", "-c", spoil)
-        quoting.run("systemctl", "start", QUOTER)
-        quoting.wait(lambda: quoting.show(QUOTER, "ActiveState") == "failed", 15, f"the end with {code}")
-        assert quoting.show(QUOTER, "ExecMainStatus") == code
-        restarts = quoting.show(QUOTER, "NRestarts")
-        time.sleep(3.0)
-        assert (quoting.show(QUOTER, "ActiveState"), quoting.show(QUOTER, "NRestarts")) == ("failed", restarts)
-        quoting.check("sh", "-c", mend)
+    quoting.check("systemctl", "stop", QUOTER)
+    quoting.check("sh", "-c", spoil)
+    quoting.run("systemctl", "start", QUOTER)
+    quoting.wait(lambda: quoting.show(QUOTER, "ActiveState") == "failed", 15, f"the end with {code}")
+    assert quoting.show(QUOTER, "ExecMainStatus") == code
+    restarts = quoting.show(QUOTER, "NRestarts")
+    # RestartSec= is 2 s: another start would have begun by then.
+    time.sleep(3.0)
+    assert (quoting.show(QUOTER, "ActiveState"), quoting.show(QUOTER, "NRestarts")) == ("failed", restarts)
+    quoting.check("sh", "-c", mend)
 
 
 def test_a_wrong_edit_does_not_take_the_guardian_away(quoting: Box) -> None:
-    """With a configuration that is wrong the guardian comes back with the one that was right; the quoter does not."""
-    quoting.check("sh", "-c", "cp /etc/mmpi/mmpi.toml /run/kept; echo '[risk]\ncapitol = 3' >/etc/mmpi/mmpi.toml")
+    """With a configuration that is wrong the guardian comes back with the one that was right; the quoter does not,
+    until it is mended."""
+    quoting.check("sh", "-c", "echo '[risk]\ncapitol = 3' >/etc/mmpi/mmpi.toml")
     quoting.check("systemctl", "restart", GUARDIAN)
     assert quoting.show(GUARDIAN, "ActiveState") == "active"
     quoting.run("systemctl", "restart", QUOTER)
     assert "risk.capitol: value 3: unknown key" in quoting.log(QUOTER)
     assert quoting.show(QUOTER, "ActiveState") != "active"
-    quoting.check("cp", "/run/kept", "/etc/mmpi/mmpi.toml")
+    quoting.mend()
     quoting.wait(lambda: quoting.show(QUOTER, "ActiveState") == "active", 15, "the quoter, once it is mended")
-    wait_quoting(quoting)
 
 
 def test_what_root_made_by_hand_is_no_obstacle(quoting: Box) -> None:
@@ -269,27 +279,29 @@ def test_what_root_made_by_hand_is_no_obstacle(quoting: Box) -> None:
 def test_paper_needs_no_secrets(quoting: Box) -> None:
     """Without any credential both services start; on paper they work, in practice each names the file that it lacks."""
     quoting.check("systemctl", "stop", "mmpi.target")
-    quoting.check("sh", "-c", "mkdir /run/secrets; mv /etc/credstore/mmpi.* /run/secrets")
-    quoting.check("cp", "/etc/mmpi/mmpi.toml", "/run/kept")
+    quoting.check("sh", "-c", "rm /etc/credstore/mmpi.*")
     quoting.check("sh", "-c", "sed -i 's/^mode = .*/mode = \"paper\"/' /etc/mmpi/mmpi.toml")
     quoting.check("systemctl", "start", "mmpi.target")
     quoting.wait(lambda: quoting.status()["state"] == "quoting", 25, "quoting on paper")
     quoting.check("systemctl", "stop", "mmpi.target")
-    quoting.check("cp", "/run/kept", "/etc/mmpi/mmpi.toml")
+    quoting.check("cp", "/opt/kept/mmpi.toml", "/etc/mmpi/mmpi.toml")
     quoting.run("systemctl", "start", GUARDIAN)
     assert "guardian.key: no such file" in quoting.log(GUARDIAN)
     assert quoting.show(GUARDIAN, "ExecMainStatus") == "2"
-    quoting.check("sh", "-c", "mv /run/secrets/mmpi.* /etc/credstore")
 
 
 def test_the_quoter_ends_first_and_leaves_nothing(quoting: Box) -> None:
-    """Stopping the target ends the quoter, which leaves no order, then the guardian, both cleanly."""
+    """Stopping the target ends the quoter, which leaves no order, then the guardian, both cleanly; the command returns
+    when both have ended."""
     quoting.check("systemctl", "stop", "mmpi.target")
+    assert [quoting.show(unit, "ActiveState") for unit in (QUOTER, GUARDIAN)] == ["inactive", "inactive"]
     assert quoting.orders() == 0
-    assert stamp(quoting, QUOTER, "ExecMainExit") < stamp(quoting, GUARDIAN, "ExecMainExit")
-    for unit in (QUOTER, GUARDIAN):
-        assert (quoting.show(unit, "ActiveState"), quoting.show(unit, "Result")) == ("inactive", "success")
     assert "stopped, no orders left" in quoting.log(QUOTER)
+    said = quoting.check("journalctl", "-o", "cat", "--no-pager", "-u", QUOTER, "-u", GUARDIAN).splitlines()
+    ends = [line.partition(".service")[0] for line in said if line.endswith("Deactivated successfully.")]
+    assert ends[-2:] == [QUOTER, GUARDIAN]
+    last = {line: number for number, line in enumerate(said)}
+    assert last[f"Stopped {title(QUOTER)}."] < last[f"Stopping {title(GUARDIAN)}..."]
 
 
 def test_the_guardian_turns_the_machine_off(quoting: Box) -> None:

@@ -142,9 +142,7 @@ def test_the_registers_of_a_max17048(words: tuple[int, int, int], told: Gauge) -
         (0x4012, 0xFD87, -0.1, 8.2, 63.3),
     ],
 )
-def test_the_registers_of_an_ina219(
-    bus_word: int, shunt: int, ohms: float, volts: float, milliamperes: float
-) -> None:
+def test_the_registers_of_an_ina219(bus_word: int, shunt: int, ohms: float, volts: float, milliamperes: float) -> None:
     """The datasheet's design example (11.98 V, 20 mV over 2 mOhm), and both ends of its +-320 mV range."""
     told = ina219(bus_word, shunt, ohms)
     assert (told.volts, told.flow) == pytest.approx((volts, milliamperes))

@@ -86,7 +86,12 @@ async def _guard(box: Box) -> bool:
 
 
 async def _end(
-    systemd: Systemd, guardian: Guardian, tasks: "list[asyncio.Task[Any]]", socket: ControlServer, parts: Parts, sign: str
+    systemd: Systemd,
+    guardian: Guardian,
+    tasks: "list[asyncio.Task[Any]]",
+    socket: ControlServer,
+    parts: Parts,
+    sign: str,
 ) -> None:
     """Leave quoting paused, the socket free, and this sign on the lamps."""
     systemd.stopping()

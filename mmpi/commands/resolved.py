@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Final, Protocol, TypeVar
 
 import msgspec
 
@@ -32,6 +32,8 @@ class _Located(Protocol):
 
 
 T = TypeVar("T", bound=_Located)
+ROOT: Final = 0
+"""The user whose word counts."""
 
 
 def resolved(config: Path | None, kind: type[T]) -> T:
@@ -51,14 +53,14 @@ def resolved(config: Path | None, kind: type[T]) -> T:
 
 def _is_roots_word(out: Path) -> bool:
     """Return whether this is a service, and a configuration waits for it that nobody but root can have written."""
-    if "NOTIFY_SOCKET" not in os.environ or os.geteuid() == 0:
+    if "NOTIFY_SOCKET" not in os.environ or os.geteuid() == ROOT:
         return False
     try:
         found = out.lstat()
     except OSError:
         return False
     others = stat.S_IWGRP | stat.S_IWOTH
-    return found.st_uid == 0 and stat.S_ISREG(found.st_mode) and not found.st_mode & others
+    return found.st_uid == ROOT and stat.S_ISREG(found.st_mode) and not found.st_mode & others
 
 
 def _with_own_secrets(settings: T) -> T:
@@ -95,7 +97,7 @@ def _alone(folder: Path) -> Iterator[None]:
 def _stamp_of(path: Path) -> str:
     """Return what was written beside the last result; "" without one, or if it is another user's."""
     try:
-        return path.read_text() if path.stat().st_uid in (0, os.geteuid()) else ""
+        return path.read_text() if path.stat().st_uid in (ROOT, os.geteuid()) else ""
     except OSError:
         return ""
 

@@ -183,6 +183,21 @@ class Risk(Section):
     max_drawdown: Amount = quote_amount(
         _RISK.max_drawdown, "Fall from the session's best result at which quoting ends. At most 10% of capital."
     )
+    daily_loss: Amount = amount(
+        "0",
+        "Loss since midnight UTC at which quoting ends. At most 10% of capital; 0 = as session_loss.",
+        "quote currency",
+        ge=0,
+    )
+    max_fills_per_minute: int = number(
+        _RISK.max_fills_per_minute, "More fills in a minute end quoting; 0 = any number.", ge=0, le=100_000
+    )
+    unknown_fate_s: float = number(
+        _RISK.unknown_fate_s,
+        "An order whose fate the venue does not tell for so long, though it is asked, ends quoting; 0 = never.",
+        ge=0,
+        le=3600,
+    )
     price_band_bps: float = number(
         _RISK.price_band_bps, "Farthest an order may be from the mid: a guard against slips.", gt=0, le=5000
     )
@@ -201,8 +216,16 @@ class Risk(Section):
         gt=0,
         le=100,
     )
+    flatten_base_bps: float = number(
+        _RISK.flatten_base_bps, "Slippage that the first order of `mmpi flatten` allows.", ge=0, le=5000
+    )
+    flatten_step_bps: float = number(_RISK.flatten_step_bps, "More for each further one.", ge=0, le=5000)
+    flatten_max_bps: float = number(
+        _RISK.flatten_max_bps, "The most that any of them allows; at most price_band_bps.", gt=0, le=5000
+    )
+    flatten_attempts: int = number(_RISK.flatten_attempts, "Orders for each instrument.", ge=1, le=1000)
     override_reason: str = text(
-        "Why session_loss or max_drawdown may be above 10% of capital; `mmpi check` repeats it.",
+        "Why session_loss, max_drawdown or daily_loss may be above 10% of capital; `mmpi check` repeats it.",
         "a sentence of at least three words and 250 characters at most, or empty",
         pattern=r"^(\S+( +\S+){2,})?$",
     )

@@ -150,6 +150,9 @@ def _order_of_limits(settings: Settings) -> Iterator[Problem]:
     for (lower_key, lower), (upper_key, upper) in zip(chain, chain[1:], strict=False):
         if lower > upper:
             yield Problem((lower_key, upper_key), f"at most {upper_key} ({money_text(upper)})")
+    if max(risk.flatten_base_bps, risk.flatten_max_bps) > risk.price_band_bps:
+        keys = ("risk.flatten_max_bps", "risk.flatten_base_bps", "risk.price_band_bps")
+        yield Problem(keys, f"at most risk.price_band_bps ({risk.price_band_bps}), as flatten_base_bps")
     if risk.warn_percent > risk.critical_percent:
         keys = ("risk.warn_percent", "risk.critical_percent")
         yield Problem(keys, f"at most risk.critical_percent ({risk.critical_percent})")
@@ -157,7 +160,11 @@ def _order_of_limits(settings: Settings) -> Iterator[Problem]:
 
 def _losses(settings: Settings) -> Iterator[Problem]:
     risk = settings.risk
-    for key, loss in (("risk.session_loss", risk.session_loss), ("risk.max_drawdown", risk.max_drawdown)):
+    for key, loss in (
+        ("risk.session_loss", risk.session_loss),
+        ("risk.max_drawdown", risk.max_drawdown),
+        ("risk.daily_loss", risk.daily_loss),
+    ):
         if loss * LOSS_FRACTION > risk.capital:
             yield Problem(
                 (key, "risk.capital", "risk.override_reason"),

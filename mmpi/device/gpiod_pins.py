@@ -160,6 +160,8 @@ class GpiodLines:
         """Return all edges that wait; only the last one is looked at, as it bears the count."""
         try:
             data = os.read(fd, EDGES * _EDGE.size)
+            if not data:
+                raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
         except OSError as error:
             raise self._error(line, "has no edges any more", error) from None
         at, kind, _, _, count = _EDGE.unpack_from(data, len(data) - _EDGE.size)

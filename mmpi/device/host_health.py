@@ -37,7 +37,7 @@ HOTTEST_C: Final = 150.0
 
 UNDERVOLTAGE_NOW: Final = 1 << 0
 THROTTLED_NOW: Final = 1 << 2
-"""Bits of get_throttled (Raspberry Pi documentation, vcgencmd). Bit 3, the soft limit, is set by a 3B+ at 60 degrees."""
+"""Bits of get_throttled (Raspberry Pi documentation, vcgencmd). Bit 3, the soft limit, a 3B+ sets at 60 degrees."""
 
 _Value: TypeAlias = float | bool
 FIGURES: Final = {

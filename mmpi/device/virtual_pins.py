@@ -25,10 +25,11 @@ from mmpi.instrument import Nanos
 
 LINES: Final = 256
 SIZE: Final = 4096
-MAGIC: Final = int.from_bytes(b"MMPIPIN1", "little")
+MAGIC: Final = b"MMPIPIN1"
 MODE: Final = 0o640
 
-_MAGIC, _BEAT = 0, 1
+_BEAT: Final = 1
+"""Index of the beat among 8-byte words; the magic stands before it."""
 _LEVELS, _OUTPUTS, _PULLS = 64, 64 + LINES, 64 + 2 * LINES
 _COUNTS: Final = (64 + 3 * LINES) // 4
 """Index of the first count among 4-byte words."""
@@ -129,6 +130,7 @@ class VirtualLines:
         self._seen.clear()
         self._bytes[_OUTPUTS : _PULLS + LINES] = bytes(2 * LINES)
         self._words[_BEAT] = 0
+        fcntl.flock(self._fd, fcntl.LOCK_UN)  # the mapping keeps a descriptor of its own
         os.close(self._fd)
 
     def _check(self, line: int, what: str) -> None:
@@ -201,16 +203,17 @@ def _map(path: Path) -> tuple[int, memoryview]:
     except OSError as error:
         raise DeviceError(f"{path}: virtual pins cannot be opened: {error.strerror}") from None
     try:
+        if os.pread(fd, 8, 0) not in (b"", bytes(8), MAGIC):
+            raise DeviceError(f"{path}: this is no file of virtual pins, or one of another version; remove it")
         os.posix_fallocate(fd, 0, SIZE)
         view = memoryview(mmap.mmap(fd, SIZE))
     except OSError as error:
         os.close(fd)
         raise DeviceError(f"{path}: virtual pins cannot be mapped: {error.strerror}") from None
-    words = view.cast("Q")
-    if words[_MAGIC] not in (0, MAGIC):
+    except DeviceError:
         os.close(fd)
-        raise DeviceError(f"{path}: this is no file of virtual pins, or one of another version; remove it")
-    words[_MAGIC] = MAGIC
+        raise
+    view[: len(MAGIC)] = MAGIC
     return fd, view
 
 

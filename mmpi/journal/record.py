@@ -23,7 +23,7 @@ from mmpi.instrument import Nanos
 
 MAGIC: Final = b"MMPIJRNL"
 FORMAT: Final = 1
-SCHEMA: Final = 3
+SCHEMA: Final = 4
 """Goes up whenever the fields of an event, an action or the checkpoint change (a test pins them)."""
 
 CHECKPOINT: Final = 1

@@ -103,6 +103,10 @@ class HaltWord:
         """Return True if orders may leave at monotonic time `now_ns`: RUN, by a guardian that is alive."""
         return self.read()[0] == RUN and self.is_guarded(now_ns)
 
+    def permits_reducing(self, now_ns: int) -> bool:
+        """Return True if orders that only reduce a position may leave: REDUCE, or RUN, by a guardian that is alive."""
+        return self.read()[0] in (RUN, REDUCE) and self.is_guarded(now_ns)
+
     def is_guarded(self, now_ns: int) -> bool:
         """Return True if the guardian was alive just before monotonic time `now_ns`.
 

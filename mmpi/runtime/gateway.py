@@ -67,17 +67,17 @@ class VenueGateway:
     def _enter(self, entries: Sequence[Approved], now: Nanos) -> None:
         """Write the one frame of some orders; the halt word is read again when it is signed and about to leave."""
         full = self._session.is_full(now)
-        why = "halted" if self._is_halted() else ("too many requests in flight" if full else "")
+        why = "halted" if self._is_halted(entries) else ("too many requests in flight" if full else "")
         if not why:
             for frame in self._session.send(entries, now):
-                why = "halted" if self._is_halted() else ("" if self._link.send(frame) else "not connected")
+                why = "halted" if self._is_halted(entries) else ("" if self._link.send(frame) else "not connected")
                 if why:
                     self._session.withdraw()
         if why:
             self.unsent.extend(_unsent(entries, now, ExecType.REJECTED, why))
 
-    def _is_halted(self) -> bool:
-        return self._halt is not None and not self._halt.permits(time.monotonic_ns())
+    def _is_halted(self, entries: Sequence[Approved]) -> bool:
+        return self._halt is not None and not _permits(self._halt, entries)
 
 
 class PaperGateway:
@@ -90,11 +90,24 @@ class PaperGateway:
     def send(self, actions: Sequence[Approved], now: Nanos) -> None:
         """Pass everything on; orders only while the halt word permits them."""
         _ask_latch(actions, self._on_latch)
-        if self._halt is not None and not self._halt.permits(time.monotonic_ns()):
-            places = [approved for approved in actions if isinstance(approved.action, NewOrder)]
+        places = [approved for approved in actions if isinstance(approved.action, NewOrder)]
+        if self._halt is not None and not _permits(self._halt, places):
             self.unsent.extend(_unsent(places, now, ExecType.REJECTED, "halted"))
             actions = [approved for approved in actions if not isinstance(approved.action, NewOrder)]
         self._venue.send(actions, now)
+
+
+def _permits(halt: HaltWord, entries: Sequence[Approved]) -> bool:
+    """Return True if the halt word lets these orders pass: all of them, or those that all only reduce."""
+    now = time.monotonic_ns()
+    if halt.permits(now):
+        return True
+    return all(_only_reduces(approved) for approved in entries) and halt.permits_reducing(now)
+
+
+def _only_reduces(approved: Approved) -> bool:
+    action = approved.action
+    return isinstance(action, NewOrder) and action.reduce_only
 
 
 def _ask_latch(actions: Sequence[Approved], on_latch: Callable[[str], None]) -> None:

@@ -12,10 +12,10 @@ from typing import Final, Protocol
 
 from mmpi.actions import Approved
 from mmpi.engine import Engine
-from mmpi.events import DeadManReport, Event, ExecReport, Halted, Resumed, Stopping, Timer
+from mmpi.events import DeadManReport, Event, ExecReport, Flatten, Halted, Resumed, Stopping, Timer
 from mmpi.instrument import MILLISECOND, Nanos
 from mmpi.ports import Sink
-from mmpi.runtime.board import LATCHED, PAUSED, RUN, HaltWord, StatusBoard
+from mmpi.runtime.board import LATCHED, PAUSED, REDUCE, RUN, HaltWord, StatusBoard
 from mmpi.runtime.step import step
 from mmpi.status import Latency
 
@@ -143,7 +143,7 @@ class Loop:
             self._halt.refresh()
         state, generation = self._halt.read()
         reason = self._halt.reason
-        if state == RUN and not self._halt.is_guarded(time.monotonic_ns()):
+        if state in (RUN, REDUCE) and not self._halt.is_guarded(time.monotonic_ns()):
             # The word of a guardian that is gone forbids nothing any more, so its absence must.
             state, generation, reason = PAUSED, -2, "no guardian"
         if generation == self._halt_seen:
@@ -151,6 +151,8 @@ class Loop:
         self._halt_seen = generation
         if state == RUN:
             self.feed([Resumed(now)])
+        elif state == REDUCE:
+            self.feed([Flatten(now, reason)])
         else:
             self.feed([Halted(now, state == LATCHED, reason)])
         if generation >= 0:

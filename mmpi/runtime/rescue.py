@@ -113,8 +113,9 @@ class Rescue:
                 break
         # What was written meanwhile, the oldest first, so that no segment is followed while it is not whole.
         for path in segment_paths(self._source):
-            if path.name >= self._first() and path.stat().st_size != self._saved.get(path.name):
-                self._copy(path)
+            with suppress(FileNotFoundError):  # the quoter deletes the oldest at any time
+                if path.name >= self._first() and path.stat().st_size != self._saved.get(path.name):
+                    self._copy(path)
 
     def _first(self) -> str:
         """Return the name of the oldest segment that is saved; without any one that is greater than all."""

@@ -46,6 +46,7 @@ def summarise(
         rss_mb=rss_mb(),
         deadman=engine.upkeep.dead_man.text(now),
         requests=_requests(engine, now),
+        flatten=engine.flattening.text,
         latch=latch,
         refusals=dict(engine.gate.refusals),
         invariant_violations=engine.violations,

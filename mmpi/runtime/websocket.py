@@ -6,9 +6,10 @@ It must not know what frames mean.
 
 import asyncio
 import random
+import socket
 import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from websockets.client import ClientProtocol
@@ -20,6 +21,7 @@ from websockets.uri import parse_uri
 
 from mmpi.errors import ConfigError
 from mmpi.instrument import Nanos
+from mmpi.runtime.addresses import SHARED, Addresses
 
 MAX_FRAME: Final = 4 * 2**20
 """Bytes of the largest message taken: Hyperliquid's largest answers (2000 fills) are under 1 MB."""
@@ -33,6 +35,10 @@ NO_CHECK_TIME: Final = ssl.VerifyFlags(0x200000)
 """X509_V_FLAG_NO_CHECK_TIME (openssl/x509_vfy.h)."""
 CONNECT_TIMEOUT_S: Final = 5.0
 """For the connection, and again for the answer to the opening handshake."""
+ADDRESS_S: Final = 1.2
+"""For one of several addresses to take the connection; a lost first packet is sent again after 1 s."""
+MAX_TRIED: Final = 3
+"""Addresses tried for one connection, so that the last one has half of the time; what failed is tried last next time."""
 
 
 class Link(asyncio.Protocol):
@@ -48,6 +54,7 @@ class Link(asyncio.Protocol):
         *,
         ca_file: str = "",
         any_date: bool = False,
+        addresses: Addresses = SHARED,
     ) -> None:
         """ConfigError if `url` is no WebSocket address, or `ca_file` holds no certificates ("" = the system's).
 
@@ -61,6 +68,7 @@ class Link(asyncio.Protocol):
         self._tls: Final = _tls(ca_file) if self._uri.secure else None
         self._any_date, self._out_of_date = any_date, False
         self._clock = clock
+        self._addresses, self._address = addresses, ""
         self.open = False
         self.last_rx = 0.0
         """Monotonic seconds of the last byte received."""
@@ -80,7 +88,7 @@ class Link(asyncio.Protocol):
             try:
                 await self._connect_once()
             except (OSError, UnicodeError) as error:
-                self._out_of_date = isinstance(error, ssl.SSLCertVerificationError) and error.verify_code in OUT_OF_DATE
+                self._out_of_date = _is_out_of_date(error)
                 # UnicodeError: a host name with a part that is empty or too long.
                 self._why = str(error) or type(error).__name__
                 self._on_close(self._why)
@@ -130,6 +138,7 @@ class Link(asyncio.Protocol):
             if isinstance(event, Response):
                 if protocol.handshake_exc is None:
                     self.open, self.connects = True, self.connects + 1
+                    self._addresses.worked(self._uri.host, self._address)
                     self._on_open()
                 else:
                     self.abort(f"handshake refused: HTTP {event.status_code}")
@@ -164,16 +173,34 @@ class Link(asyncio.Protocol):
             flags = self._tls.verify_flags & ~NO_CHECK_TIME
             self._tls.verify_flags = flags | (NO_CHECK_TIME if self._out_of_date else 0)
             self._out_of_date = False
+        addresses = await self._addresses.of(self._uri.host)
         async with asyncio.timeout(CONNECT_TIMEOUT_S):
-            await loop.create_connection(lambda: self, self._uri.host, self._uri.port, ssl=self._tls)
+            await self._connect(addresses[:MAX_TRIED])
         try:
             await asyncio.wait({self._closed}, timeout=CONNECT_TIMEOUT_S)
             if not self.open:
+                self._addresses.failed(self._uri.host, self._address)
                 self.abort("handshake not answered")
             await self._closed
         finally:
             if self._transport is not None:
                 self._transport.abort()
+
+    async def _connect(self, addresses: Sequence[str]) -> None:
+        """Connect to the first of these that takes us; OSError says what was wrong with the last one tried."""
+        for number, address in enumerate(addresses, start=1):
+            self._address = address
+            try:
+                peer = await _dial(address, self._uri.port, ADDRESS_S if number < len(addresses) else CONNECT_TIMEOUT_S)
+                # TLS checks the host's name, whoever the address belongs to by now.
+                name = self._uri.host if self._tls is not None else None
+                loop = asyncio.get_running_loop()
+                await loop.create_connection(lambda: self, sock=peer, ssl=self._tls, server_hostname=name)
+                return
+            except (OSError, asyncio.CancelledError) as error:
+                self._addresses.failed(self._uri.host, address)
+                if number == len(addresses) or isinstance(error, asyncio.CancelledError) or _is_out_of_date(error):
+                    raise
 
     def _ending(self, exc: Exception | None) -> str:
         """Return why a connection ended that we did not end ourselves."""
@@ -208,6 +235,29 @@ class Link(asyncio.Protocol):
                 self._transport.write_eof()
         if self._protocol.close_expected():
             self._transport.close()
+
+
+async def _dial(address: str, port: int, seconds: float) -> socket.socket:
+    """Return a connected socket; TimeoutError, which is an OSError, if nobody answers."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    # With the protocol named, or asyncio would not switch Nagle's delay off.
+    peer = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    try:
+        peer.setblocking(False)
+        async with asyncio.timeout(seconds):
+            await asyncio.get_running_loop().sock_connect(peer, (address, port))
+    except TimeoutError:
+        peer.close()
+        raise TimeoutError(f"{address}: no answer within {seconds:g} s") from None
+    except BaseException:
+        peer.close()
+        raise
+    return peer
+
+
+def _is_out_of_date(error: Exception) -> bool:
+    """Return whether nothing but the dates of a certificate was wrong."""
+    return isinstance(error, ssl.SSLCertVerificationError) and error.verify_code in OUT_OF_DATE
 
 
 def _tls(ca_file: str) -> ssl.SSLContext:
