@@ -15,8 +15,7 @@ from mmpi.desk import Desk
 from mmpi.engine_state import EngineParams as EngineParams
 from mmpi.engine_state import EngineState
 from mmpi.events import Event, ExecReport, ExecType
-from mmpi.flatten import Flattening
-from mmpi.governor import RECONCILE
+from mmpi.flatten import FLATTEN_LEVEL, Flattening
 from mmpi.instrument import Money, Nanos
 from mmpi.orders import UNHEARD
 from mmpi.placement import Placement
@@ -38,7 +37,7 @@ class Engine:
         self.gate = RiskGate(params.risk)
         self.standing = Standing()
         self.upkeep = Upkeep(params.upkeep)
-        self.reconciling = Reconciling(self.gate, self.standing, params.patience)
+        self.reconciling = Reconciling(self.gate, self.standing, self.upkeep.governor, params.patience)
         self.flattening = Flattening(params.risk)
         self.placement = Placement(params.cl_ord_prefix, self.gate, self.upkeep)
         self._others = {
@@ -208,7 +207,10 @@ class Engine:
             if self._touches_limit(desk, report.recv_ts):
                 actions = self._breached(report.recv_ts)
         elif order is not None:
-            failed = desk.answered(order.side, order.status, report.recv_ts)
+            if order.level == FLATTEN_LEVEL:
+                self.flattening.heed(desk, order, report)
+            else:
+                failed = desk.answered(order.side, order.status, report.recv_ts)
             if unheard:
                 desk.cautions.heed(order.side, report, order.level)
             if self.upkeep.heed(report):
@@ -219,8 +221,8 @@ class Engine:
             self.upkeep.wake = report.recv_ts
         waited = desk.deferred and ended and report.exec_type is not ExecType.REJECTED
         if desk.reason or self.blocked or waited or failed or self.placement.must_pull(desk):
-            # Pulling, or a target waited for this answer: do not wait for the next interval. (A reject is no answer to
-            # wait for: where everything is refused, asking again at once would spend the order rate.)
+            # Pulling, or a target waited for this answer: do not wait for the next interval. (Not after a reject: where
+            # everything is refused, asking again at once would spend the order rate.)
             actions += self._service(desk, report.recv_ts)
         desk.schedule(self.gate.stale_after, self.quoting)
         return [*actions, *self._finish(report.recv_ts)]
@@ -228,10 +230,10 @@ class Engine:
     def _fill(self, desk: Desk, report: ExecReport) -> None:
         desk.position.fill(report.side, report.price, report.size, report.fee)
         self.fills += 1
-        self.gate.filled(report.recv_ts)
+        if not self.standing.flatten:
+            self.gate.filled(report.recv_ts)
         self.upkeep.governor.traded_for(desk.instrument.notional(report.price, report.size))
-        if not report.cl_ord_id:
-            self.foreign_fills += 1
+        self.foreign_fills += not report.cl_ord_id
         self.violations += desk.position.identity_error() != 0
 
     def _funding(self, event: events.Funding) -> list[Approved]:
@@ -245,7 +247,7 @@ class Engine:
         now = event.recv_ts
         actions: list[Approved] = []
         if 0 < self.reconciling.due() <= now:
-            actions.append(self._ask_reconcile("no answer", now))
+            actions.append(self.reconciling.ask("no answer", now))
         for desk in self.desks.values():
             if desk.deadline and now >= desk.deadline:
                 actions += self._service(desk, now)
@@ -255,7 +257,7 @@ class Engine:
     def _on_connected(self, event: events.Connected) -> list[Approved]:
         self.standing.on_connected()
         self.reconciling.asked_last = False
-        return [*self._update(event.recv_ts), self._ask_reconcile("connected", event.recv_ts)]
+        return [*self._update(event.recv_ts), self.reconciling.ask("connected", event.recv_ts)]
 
     def _on_disconnected(self, event: events.Disconnected) -> list[Approved]:
         self.standing.on_disconnected()
@@ -276,8 +278,7 @@ class Engine:
         over = [desk for desk in self.desks.values() if desk.position.mid2 and self._touches_limit(desk, now)]
         actions = self._breached(now) if over else []
         if not settled:
-            return [*actions, *self._update(now), self._ask_reconcile("position", now)]
-        self.reconciling.asked_last = False
+            return [*actions, *self._update(now), self.reconciling.ask("position", now)]
         standing.stopped = bool(standing.stop) and self.live_orders() == 0
         return [*actions, *self._update(now), *self._finish(now)]
 
@@ -292,11 +293,13 @@ class Engine:
         return self._reconcile_first("flatten", event.recv_ts)
 
     def _sell(self, now: Nanos) -> list[Approved]:
-        """Return the orders that sell what is held, as far as anything may be placed and is due."""
-        if self.gate.reducing:
+        if not self.gate.reducing:
+            self.flattening.wait(self.standing.holds_up(), now, for_good=self.standing.is_ending)
+            return []
+        if not self.flattening.must_check(self.desks.values(), now):
             return self.placement.sell_all(self.flattening, self.desks.values(), now)
-        self.flattening.wait(self.standing.holds_up(), now)
-        return []
+        self.standing.reconciled = self.gate.reducing = False
+        return [self.reconciling.ask("flatten", now)]
 
     def _on_resumed(self, event: events.Resumed) -> list[Approved]:
         self.flattening.end()
@@ -307,7 +310,7 @@ class Engine:
 
     def _reconcile_first(self, reason: str, now: Nanos) -> list[Approved]:
         actions = self._update(now)
-        return [*actions, self._ask_reconcile(reason, now)] if self.standing.connected else actions
+        return [*actions, self.reconciling.ask(reason, now)] if self.standing.connected else actions
 
     def _on_stopping(self, event: events.Stopping) -> list[Approved]:
         self.standing.stop = event.reason or "stopping"
@@ -343,10 +346,11 @@ class Engine:
         if not standing.stop or standing.stopped or asking.asked_last or self.live_orders() or not standing.connected:
             return []
         asking.asked_last = True
-        return [*self._keep_up(now), self._ask_reconcile("stopping", now)]
+        return [*self._keep_up(now), self.reconciling.ask("stopping", now)]
 
     def _breached(self, now: Nanos) -> list[Approved]:
-        if self._latch_asked:
+        if self._latch_asked or self.standing.flatten:
+            # A latch would end what leads out of it; it is asked for when that is over.
             return []
         self._latch_asked = True
         return [self.gate.pass_through(RequestLatch(self.gate.breach), now), *self._update(now)]
@@ -384,10 +388,6 @@ class Engine:
         if not self.standing.connected:
             return []
         return self.placement.service(desk, self._others[desk.instrument.name], self.blocked, now)
-
-    def _ask_reconcile(self, reason: str, now: Nanos) -> Approved:
-        self.upkeep.governor.spend(0, RECONCILE, now)
-        return self.gate.pass_through(self.reconciling.ask(reason, now), now)
 
     def _set_wake(self) -> None:
         soonest = self.reconciling.due()

@@ -49,10 +49,10 @@ class Placement:
                 self._gate.doubted(_asked(doubtful), now)
         quote = desk.wanted(now, gate, blocked)
         tolerance = desk.tolerance(now, thinning)
-        if tolerance is not EXACT and desk.settled.holds(quote, desk.orders.version):
+        if not blocked and tolerance is not EXACT and desk.settled.holds(quote, desk.orders.version):
             desk.requoted(now, 0, thinning)
             return actions
-        plan = diff(_ladder(desk), quote, tolerance)
+        plan = diff(_ladder(desk, now) if blocked else desk.orders.live.values(), quote, tolerance)
         desk.settled.note(quote, plan, desk.orders.version)
         entries: list[Approved] = []
         amended = self.amended
@@ -81,9 +81,10 @@ class Placement:
             order = self._sell(desk, sale, now)
             if isinstance(order, Approved):
                 sold.append(order)
+                flattening.sent(desk, now)
                 desk.schedule(self._gate.stale_after, False)
             else:
-                flattening.refused(desk, order.value)
+                flattening.refused(desk, f"refused here: {order.value}")
         flattening.look(desks, now)
         return sold
 
@@ -94,6 +95,8 @@ class Placement:
             desk.instrument.name, cl_ord_id, sale.side, sale.price, sale.size, FLATTEN_LEVEL, TimeInForce.IOC,
             reduce_only=True,
         )  # fmt: skip
+        if self._governor.may_place(now, True):
+            return Refusal.REQUEST_BUDGET
         approved = self._gate.approve(order, desk.instrument, desk.exposure(0), now)
         if isinstance(approved, Approved):
             self.counter += 1
@@ -174,9 +177,10 @@ class Placement:
         return approved
 
 
-def _ladder(desk: Desk) -> list[Order]:
-    """Return the live orders that are, or were, a ladder's: one that sells what is held ends by itself."""
-    return [order for order in desk.orders.live.values() if order.level != FLATTEN_LEVEL]
+def _ladder(desk: Desk, now: Nanos) -> list[Order]:
+    """Return the live orders to be cancelled when nothing is quoted: one that sells what is held ends by itself."""
+    live, late = desk.orders.live.values(), now - desk.orders.patience
+    return [order for order in live if order.level != FLATTEN_LEVEL or order.sent <= late]
 
 
 def _asked(question: Approved) -> str:

@@ -9,8 +9,9 @@ or asked about again. It must not know orders, wires or money.
 
 from collections.abc import Iterable, Mapping
 
-from mmpi.actions import RequestReconcile
+from mmpi.actions import Approved, RequestReconcile
 from mmpi.desk import Desk
+from mmpi.governor import RECONCILE, Governor
 from mmpi.instrument import Lots, Nanos
 from mmpi.risk import RiskGate
 from mmpi.standing import Standing
@@ -29,7 +30,7 @@ class ReconcilingState(State, frozen=True):
 class Reconciling:
     """The questions and drifts of one account."""
 
-    def __init__(self, gate: RiskGate, standing: Standing, patience: Nanos) -> None:
+    def __init__(self, gate: RiskGate, standing: Standing, governor: Governor, patience: Nanos) -> None:
         self.asked_last = False
         """The last question of a stop is out."""
         self.taken = 0
@@ -37,12 +38,13 @@ class Reconciling:
         self._asked: Nanos = 0
         self._rounds = 0
         """Answers in a row that showed a drift."""
-        self._gate, self._standing, self._patience = gate, standing, patience
+        self._gate, self._standing, self._governor, self._patience = gate, standing, governor, patience
 
-    def ask(self, reason: str, now: Nanos) -> RequestReconcile:
-        """Return the question."""
+    def ask(self, reason: str, now: Nanos) -> Approved:
+        """Return the question, whose weight is charged."""
         self._asked = now
-        return RequestReconcile(reason)
+        self._governor.spend(0, RECONCILE, now)
+        return self._gate.pass_through(RequestReconcile(reason), now)
 
     def due(self) -> Nanos:
         """Return when to ask again because the venue owes an answer; 0 = it owes none."""
@@ -60,6 +62,7 @@ class Reconciling:
             desk.drift = drift
             desk.dirty = True
         self._rounds = 0 if settled else self._rounds + 1
+        self.asked_last = self.asked_last and not settled
         self._standing.reconciled = settled
         return settled
 

@@ -107,6 +107,7 @@ class PowerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     i2c_address: int = 0x36
     i2c_gauge: str = "max17048"
     i2c_fail_below: float = 0.0
+    i2c_shunt_ohms: float = 0.1
 
 
 class HostSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -70,6 +70,11 @@ class Standing:
         """Return True if orders are or will soon be wanted: the session is up and nothing that lasts forbids them."""
         return self.connected and not (self.stop or self.halt or self.fault or self.clock or breach)
 
+    @property
+    def is_ending(self) -> bool:
+        """Return True if nothing will ever be placed again by this run."""
+        return bool(self.stop or self.fault)
+
     def holds_up(self) -> str:
         """Return why not even what reduces may be placed, "" = it may."""
         if self.stop:
@@ -78,7 +83,9 @@ class Standing:
             return f"venue: {self.fault}"
         if self.clock:
             return f"clock: {self.clock}"
-        return "" if self.connected and self.reconciled else "reconciling"
+        if not self.connected:
+            return "connecting"
+        return "" if self.reconciled else "reconciling"
 
     def why(self, breach: str, waits: str) -> str:
         """Return why nothing may be placed, "" = quoting; `waits` is what else is not there yet, "" = nothing."""

@@ -32,13 +32,14 @@ def flatten(bench: Bench) -> list[NewOrder]:
 
 def end(bench: Bench, order: NewOrder, filled: int = 0) -> list[NewOrder]:
     """Answer an order: filled so far, the rest cancelled, as a venue does with IOC; return what follows in time."""
-    bench.tell(order.cl_ord_id, ExecType.NEW)
+    actions = bench.tell(order.cl_ord_id, ExecType.NEW)
     if filled:
-        bench.fill(bench.engine.desks["A"].orders.live[order.cl_ord_id], filled)
+        actions += bench.fill(bench.engine.desks["A"].orders.live[order.cl_ord_id], filled)
     if filled < order.size:
-        bench.tell(order.cl_ord_id, ExecType.EXPIRED, reason="immediate or cancel")
+        actions += bench.tell(order.cl_ord_id, ExecType.EXPIRED, reason="immediate or cancel")
+    assert actions == [RequestReconcile("flatten")], "the venue says what is left before anything else is sold"
     bench.after(PAUSE / SECOND)
-    return places(bench.book())
+    return places(bench.confirm() + bench.book())
 
 
 def test_ladder_first_then_the_position() -> None:
@@ -60,12 +61,13 @@ def test_ladder_first_then_the_position() -> None:
 @pytest.mark.parametrize(
     ("lots", "bid", "ask", "price"),
     [
-        (5, 999, 1001, 998),  # 10 bp below the best bid
-        (-5, 999, 1001, 1003),  # 10 bp above the best ask, rounded away from us
-        (5, 0, 1001, 999),  # no bid: 10 bp below the ask
-        (-5, 999, 0, 1000),
-        (5, 0, 0, 995),  # nothing: 50 bp below the last valid mid
-        (-5, 0, 0, 1005),
+        (5, 1499, 1501, 1498),  # 10 bp below the best bid, not more
+        (-5, 1499, 1501, 1502),
+        (5, 0, 1503, 1502),  # no bid: 10 bp below the ask
+        (-5, 1497, 0, 1498),
+        (5, 0, 0, 1493),  # nothing: 50 bp below the last valid mid, not more
+        (-5, 0, 0, 1507),
+        (5, 1501, 1499, 1493),  # crossed: no book to go by
     ],
 )
 def test_the_three_tiers(lots: int, bid: int, ask: int, price: int) -> None:
@@ -73,6 +75,7 @@ def test_the_three_tiers(lots: int, bid: int, ask: int, price: int) -> None:
     bench = holding(lots)
     bench.feed(Flatten(bench.now, "flatten"))
     bench.acknowledge()
+    bench.book(1499, 1501)
     bench.book(bid, ask)
     (sold,) = places(bench.reconcile(A=lots))
     assert (sold.price, sold.side, sold.size) == (price, SELL if lots > 0 else BUY, abs(lots))
@@ -106,8 +109,8 @@ def test_slippage_grows_up_to_its_limit() -> None:
     while sold:
         prices.append(sold[0].price)
         sold = end(bench, sold[0])
-    assert prices == [999, 989, 979, 969, 969, 969]
-    assert bench.engine.flattening.text == "failed: A 5 left after 6 attempts"
+    assert prices == [999, 990, 980, 970, 970, 970]
+    assert bench.engine.flattening.text == "failed: A 5 left after 6 attempts: immediate or cancel"
     assert places(bench.after(60).book()) == []
 
 
@@ -163,7 +166,8 @@ def test_a_lost_connection_reconciles_first() -> None:
     assert places(bench.reconcile(A=4)) == [], "a drift is believed when it is told twice"
     bench.after(6).timer()
     bench.tell(order.cl_ord_id, ExecType.NOT_FOUND)
-    assert [each.size for each in places(bench.reconcile(A=4)) + places(bench.after(1).book())] == [4]
+    assert bench.reconcile(A=4) == [RequestReconcile("flatten")], "the order ended since the venue was asked"
+    assert [each.size for each in places(bench.reconcile(A=4))] == [4]
 
 
 def test_an_unknown_fate_is_not_waited_for_for_ever() -> None:
@@ -178,7 +182,8 @@ def test_an_unknown_fate_is_not_waited_for_for_ever() -> None:
     bench.reconcile([], A=9)
     assert places(bench.book()) == []
     bench.now += DOUBT
-    assert [each.size for each in places(bench.book())] == [5]
+    assert RequestReconcile("flatten") in bench.book()
+    assert [each.size for each in places(bench.reconcile([], A=9))] == [5]
 
 
 def test_two_instruments() -> None:

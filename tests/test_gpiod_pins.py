@@ -176,6 +176,18 @@ def test_an_unplugged_chip_is_an_error_of_the_edges(box: tuple[FakeChip, GpiodLi
         owned.take_edges()
 
 
+def test_one_lost_line_does_not_silence_another(box: tuple[FakeChip, GpiodLines]) -> None:
+    """Edges that came together with a failure are shown after the next beat."""
+    chip, owned = box
+    chip.requests[5].unplug()
+    chip.requests[6].edge(RISING, at=9)
+    with pytest.raises(DeviceError):
+        owned.take_edges()
+    owned.release(5)
+    owned.beat(0)
+    assert owned.take_edges() == [Edges(6, 1, 1, 9)]
+
+
 def test_edges_say_how_many_and_what_is_now(box: tuple[FakeChip, GpiodLines]) -> None:
     """Two edges of one line are one entry, with the level and time of the last."""
     chip, owned = box

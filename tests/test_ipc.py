@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from runtime_builders import until
 
 from mmpi.errors import ConfigError, RefusedError, RemoteError
 from mmpi.runtime import ipc, peers
-from mmpi.runtime.ipc import MAX_CLIENTS, MAX_URGENT, Answer, ControlServer, Pace, Peer, call
+from mmpi.runtime.ipc import MAX_AT_WORK, MAX_CLIENTS, Answer, ControlServer, Pace, Peer, call
 
 ECHO = b'{"n":0}\n'
 
@@ -25,7 +27,8 @@ async def echo(request: dict[str, Any], peer: Peer, answer: Answer) -> None:
     await asyncio.sleep(request.get("sleep", 0))
     parts = request.get("parts", 1)
     for part in range(1, parts + 1):
-        await answer({"part": part, "pid": peer.pid, "hands": peer.hands, "final": part == parts, "fill": "x" * request.get("fill", 0)})
+        who, last = {"pid": peer.pid, "hands": peer.hands}, {"final": part == parts}
+        await answer({"part": part, **who, **last, "fill": "x" * request.get("fill", 0)})
 
 
 @asynccontextmanager
@@ -46,7 +49,7 @@ async def ask(server: ControlServer, request: dict[str, Any], timeout_s: float =
 
 async def opened(server: ControlServer, data: bytes = b"") -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     """Return a connection that has sent this."""
-    reader, writer = await asyncio.open_unix_connection(server.path)
+    reader, writer = await asyncio.open_unix_connection(sock=await ipc._connected(server.path, 5.0))
     writer.write(data)
     return reader, writer
 
@@ -186,11 +189,103 @@ async def test_silent_connections_make_room(tmp_path: Path) -> None:
 async def test_busy_connections_do_not(tmp_path: Path) -> None:
     """Conversations that are being answered are not closed for a newcomer."""
     async with serving(tmp_path) as server:
-        busy = [asyncio.create_task(ask(server, {"sleep": 0.1})) for _ in range(MAX_CLIENTS)]
-        await until(lambda: len(server._conversations) == MAX_CLIENTS and not server._idle)
+        busy = [asyncio.create_task(ask(server, {"sleep": 0.1})) for _ in range(MAX_AT_WORK)]
+        await until(lambda: server._at_work == MAX_AT_WORK)
         with pytest.raises(RemoteError):
             await ask(server, {})
         assert all(answers[-1]["final"] for answers in await asyncio.gather(*busy))
+
+
+async def test_urgent_requests_have_room_of_their_own(tmp_path: Path) -> None:
+    """Where all places are taken by conversations, a press is served, an ordinary question is not."""
+    async with serving(tmp_path) as server:
+        busy = [asyncio.create_task(ask(server, {"sleep": 0.3})) for _ in range(MAX_AT_WORK)]
+        await until(lambda: server._at_work == MAX_AT_WORK)
+        assert (await ask(server, {"cmd": "press"}))[-1]["final"]
+        assert not any(task.done() for task in busy)
+        with pytest.raises(RemoteError):
+            await ask(server, {"cmd": "status"})
+        assert all(answers[-1]["final"] for answers in await asyncio.gather(*busy))
+
+
+async def test_more_presses_than_places_wait_in_line(tmp_path: Path) -> None:
+    """However many press at once, each is answered."""
+    async with serving(tmp_path) as server:
+        count = MAX_CLIENTS + 30
+        pressed = [ask(server, {"cmd": "press", "sleep": 0.05}) for _ in range(count)]
+        assert all(answers[-1]["final"] for answers in await asyncio.gather(*pressed))
+        assert server.refused == 0
+
+
+async def test_a_press_does_not_wait_for_its_turn(tmp_path: Path) -> None:
+    """Turns that are taken for a long time make a question wait, and a press not."""
+    async with serving(tmp_path) as server:
+        for _ in range(1000):
+            server._requests.reserve(asyncio.get_running_loop().time())
+        assert await ask(server, {"cmd": "kill"}, 0.5)
+        with pytest.raises(RemoteError, match=r"did not answer within 0\.05 s"):
+            await ask(server, {"cmd": "status"}, 0.05)
+
+
+@given(
+    st.lists(st.floats(min_value=0, max_value=0.5), min_size=1, max_size=200),
+    st.floats(min_value=1, max_value=1000),
+    st.integers(min_value=1, max_value=50),
+)
+def test_pace(pauses: list[float], per_s: float, burst: int) -> None:
+    """Turns come in order, never more than a burst and the rate's share in any time, and at once after a long rest."""
+    pace, now, turns = Pace(per_s, burst), 1000.0, []
+    for pause in pauses:
+        now += pause
+        turns.append(now + pace.reserve(now))
+    assert turns == sorted(turns)
+    for first, begin in enumerate(turns):
+        for last in range(first, len(turns)):
+            assert last - first + 1 <= burst + 1 + (turns[last] - begin) * per_s + 1e-3
+    assert pace.reserve(now + 1e6) == 0
+
+
+async def test_a_handler_that_fails_costs_its_connection(tmp_path: Path) -> None:
+    """A failure in serving is told to the loop's own handler, and others are served."""
+    complaints: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+
+    async def serve(request: dict[str, Any], peer: Peer, answer: Answer) -> None:
+        await echo({"parts": 1 // request["n"]}, peer, answer)
+
+    server = ControlServer(tmp_path / "guardian.sock", serve)
+    await server.start()
+    with pytest.raises(RemoteError, match="closed the connection"):
+        await ask(server, {"n": 0})
+    assert await ask(server, {"n": 1})
+    await server.close()
+    assert [type(each["exception"]) for each in complaints] == [ZeroDivisionError]
+
+
+async def test_a_full_queue_is_waited_in(tmp_path: Path) -> None:
+    """A client that finds the kernel's queue full waits in it, and gives up when its time is over."""
+    path = tmp_path / "guardian.sock"
+    with socket.socket(socket.AF_UNIX) as busy, socket.socket(socket.AF_UNIX) as first:
+        busy.bind(str(path))
+        busy.listen(0)
+        first.connect(str(path))
+        with pytest.raises(RemoteError, match=r"did not answer within 0\.1 s"):
+            await anext(call(path, {}, 0.1))
+
+        def serve() -> None:
+            asked = b""
+            while not asked:
+                # Those that gave up are in the queue, too.
+                with busy.accept()[0] as link:
+                    asked = link.recv(100)
+                    if asked:
+                        link.sendall(b'{"final":true}\n')
+
+        asking = asyncio.create_task(anext(call(path, {}, 5.0)))
+        await asyncio.sleep(0)
+        first.close()
+        await asyncio.to_thread(serve)
+        assert (await asking)["final"]
 
 
 async def test_a_flood_does_not_delay_others(tmp_path: Path) -> None:

@@ -211,6 +211,14 @@ def test_what_is_not_to_be_had_is_told(guest: Guest) -> None:
     assert guest.ask("other.close()") is None
 
 
+def test_a_label_is_one_chip_under_two_names(guest: Guest) -> None:
+    """A link to the chip's older name, as on a Pi 5, does not make its label ambiguous."""
+    guest.ask("os.symlink('gpiochip0', '/dev/gpiochip4')")
+    guest.ask(f"!other = open_factory('gpiod', '{LABEL}', Path('/run/pins'))")
+    assert guest.ask("other.lines.name") == f"{CHIP} ({LABEL})"
+    assert guest.ask("(other.close(), os.unlink('/dev/gpiochip4'))") == (None, None)
+
+
 def test_lines_given_up_are_free_again(guest: Guest) -> None:
     """A closed factory holds nothing: another one may have its line at once."""
     for _ in range(3):

@@ -8,8 +8,9 @@ from engine_builders import PATIENCE, VENUE, WIDE, A, B, Bench, entries, listing
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmpi.actions import RequestLatch, RequestReconcile
+from mmpi.actions import Approved, RequestLatch, RequestReconcile
 from mmpi.desk import Desk, DeskParams
+from mmpi.governor import Governor, GovernorConfig
 from mmpi.instrument import MONEY_SCALE, SECOND, SELL
 from mmpi.quoting.layered import LayeredConfig
 from mmpi.reconciling import Reconciling, ReconcilingState
@@ -26,7 +27,8 @@ class Account:
         self.standing = Standing()
         self.standing.on_connected()
         self.gate = RiskGate(WIDE)
-        self.asking = Reconciling(self.gate, self.standing, PATIENCE)
+        self.governor = Governor(GovernorConfig())
+        self.asking = Reconciling(self.gate, self.standing, self.governor, PATIENCE)
         self.desks = {each.name: Desk(DeskParams(each, LayeredConfig(size="1", notional="")), PATIENCE)
                       for each in (A, B)}  # fmt: skip
 
@@ -46,7 +48,7 @@ class Account:
 def test_an_answer_is_owed_until_all_is_settled() -> None:
     """Connected and not reconciled: asked again after the patience; settled: nothing is owed any more."""
     account = Account()
-    assert account.asking.ask("connected", NOW) == RequestReconcile("connected")
+    assert account.asking.ask("connected", NOW) == Approved(NOW, RequestReconcile("connected"))
     assert account.asking.due() == NOW + PATIENCE
     assert account.settle()
     assert (account.standing.reconciled, account.asking.due()) == (True, 0)
@@ -174,7 +176,7 @@ def test_no_drift_is_forgotten(script: list[tuple[int, int, bool]]) -> None:
         assert settled is account.standing.reconciled
         assert settled is (account.held() == (a, b))
         assert settled or account.asking.due() > 0
-        twin = Reconciling(account.gate, account.standing, PATIENCE)
+        twin = Reconciling(account.gate, account.standing, account.governor, PATIENCE)
         twin.restore(msgspec.json.decode(msgspec.json.encode(account.asking.checkpoint()), type=ReconcilingState))
         assert twin.checkpoint() == account.asking.checkpoint()
         assert twin.due() == account.asking.due()

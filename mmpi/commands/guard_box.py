@@ -143,7 +143,10 @@ def _by_gauge(box: Box, rounds: list[Rounds]) -> Reading:
     from mmpi.device.ups_gauge import GaugeConfig, UpsGauge
 
     power = box.power
-    gauge = UpsGauge(GaugeConfig(power.i2c_gauge, power.i2c_bus, power.i2c_address, power.i2c_fail_below))
+    config = GaugeConfig(
+        power.i2c_gauge, power.i2c_bus, power.i2c_address, power.i2c_fail_below, power.i2c_shunt_ohms
+    )
+    gauge = UpsGauge(config)
     rounds.append(Rounds("supply gauge", GAUGE_S, gauge.sample))
 
     def read(_: Nanos) -> tuple[bool | None, Nanos, str]:

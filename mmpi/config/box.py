@@ -82,10 +82,14 @@ class Power(Section):
     i2c_gauge: Literal["max17048", "ina219"] = choice(_POWER.i2c_gauge, "Chip of the gauge.")
     i2c_fail_below: float = number(
         _POWER.i2c_fail_below,
-        "Charge rate (max17048) or current (ina219) below which the battery is being drained.",
+        "Charge rate (max17048) or current (ina219) below which the battery is being drained; 0 = the gauge's default, "
+        "-2 or -50.",
         ge=-10_000,
         le=10_000,
         unit="% an hour, or mA",
+    )
+    i2c_shunt_ohms: float = number(
+        _POWER.i2c_shunt_ohms, "ina219: its resistor; negative if it is the other way round. Not 0.", ge=-10, le=10
     )
 
 

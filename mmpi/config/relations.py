@@ -124,6 +124,8 @@ def _box(settings: Settings) -> Iterator[Problem]:
                 break
     if power.source == "pin" and (pins.backend == "none" or pins.power < 0):
         yield Problem(("power.source", "pins.power", "pins.backend"), 'not "pin" unless pins.power says which one')
+    if power.i2c_shunt_ohms == 0:
+        yield Problem(("power.i2c_shunt_ohms",), "other than 0: a current is measured across it")
     if 0 < settings.watchdog.hardware_s <= SERVICE_WATCHDOG_S:
         yield Problem(
             ("watchdog.hardware_s",),
@@ -151,8 +153,8 @@ def _order_of_limits(settings: Settings) -> Iterator[Problem]:
         if lower > upper:
             yield Problem((lower_key, upper_key), f"at most {upper_key} ({money_text(upper)})")
     if max(risk.flatten_base_bps, risk.flatten_max_bps) > risk.price_band_bps:
-        keys = ("risk.flatten_max_bps", "risk.flatten_base_bps", "risk.price_band_bps")
-        yield Problem(keys, f"at most risk.price_band_bps ({risk.price_band_bps}), as flatten_base_bps")
+        broken = ("risk.flatten_max_bps", "risk.flatten_base_bps", "risk.price_band_bps")
+        yield Problem(broken, f"at most risk.price_band_bps ({risk.price_band_bps}), as flatten_base_bps")
     if risk.warn_percent > risk.critical_percent:
         keys = ("risk.warn_percent", "risk.critical_percent")
         yield Problem(keys, f"at most risk.critical_percent ({risk.critical_percent})")

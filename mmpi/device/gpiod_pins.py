@@ -119,11 +119,9 @@ class GpiodLines:
 
     def take_edges(self) -> list[Edges]:
         """Return what happened since the last call, one entry a line, which stays quiet on edges_fd until `beat`."""
-        taken = []
-        for fd, _ in self._poll.poll(0):
-            self._quiet.add(fd)
-            taken.append(self._take(fd, self._by_fd[fd]))
-        return taken
+        ready = [fd for fd, _ in self._poll.poll(0)]
+        self._quiet.update(ready)
+        return [self._take(fd, self._by_fd[fd]) for fd in ready]
 
     def beat(self, now: Nanos) -> None:  # noqa: ARG002  # nobody looks at our clock here
         """Show the edges of lines again whose edges were taken."""
@@ -198,8 +196,10 @@ def find_chip(chip: str, devices: Path = Path("/dev")) -> Path:
 
 
 def _labels(devices: Path) -> Iterator[tuple[Path, str]]:
-    """Return the chips that can be opened, with their labels."""
+    """Return the chips that can be opened, with their labels; systems link one chip to the name it had before."""
     for path in sorted(devices.glob("gpiochip*")):
+        if path.is_symlink():
+            continue
         try:
             with gpiod.Chip(str(path)) as chip:
                 yield path, chip.get_info().label

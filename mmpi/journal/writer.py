@@ -124,7 +124,7 @@ class JournalWriter:
         self._path = self._folder / f"{self._number:08d}{SUFFIX}"
         try:
             self._prune()
-            self._fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
+            self._fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o640)
         except OSError as error:
             self._fail(error)
         header = Header(number=self._number, run=self._run, first_record=self._records, created_ns=now)
@@ -161,7 +161,7 @@ def segment_paths(folder: Path) -> list[Path]:
 
 def _existing(folder: Path) -> list[tuple[Path, int]]:
     try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        folder.mkdir(parents=True, exist_ok=True, mode=0o750)
         return [(path, path.stat().st_size) for path in segment_paths(folder)]
     except OSError as error:
         raise ConfigError(f"{folder}: no journal can be kept here: {error.strerror}") from None

@@ -11,6 +11,7 @@ import stat
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,10 +22,12 @@ from mmpi.runtime.peers import Peer as Peer
 from mmpi.runtime.peers import Peers
 
 MAX_LINE: Final = 16 * 1024
-MAX_CLIENTS: Final = 32
-MAX_URGENT: Final = 32
-"""Connections beyond those, which are served if their first request is an urgent one."""
+MAX_CLIENTS: Final = 64
+MAX_AT_WORK: Final = 32
+"""Of them may be answered at the same time, the urgent ones not counted: those always find a place."""
 URGENT: Final = frozenset({"kill", "press", "latch"})
+SILENT_S: Final = 0.1
+"""Silent for so long, a connection makes room for another one. What was sent at once has been read by then."""
 IDLE_S: Final = 5.0
 """A request has to come whole within this, or its connection is closed."""
 WRITE_S: Final = 1.0
@@ -71,8 +74,10 @@ class ControlServer:
         self._conversations: set[asyncio.Task[None]] = set()
         self._ended = asyncio.Event()
         """A conversation has ended since it was last cleared."""
-        self._idle: dict[asyncio.StreamWriter, None] = {}
-        """Connections that have not asked yet, the longest waiting first."""
+        self._idle: dict[asyncio.StreamWriter, float] = {}
+        """Connections that do not ask anything -> since when, the longest first."""
+        self._at_work = 0
+        """Requests being answered, without the urgent ones."""
         self._requests = Pace(REQUESTS_PER_S, BURST)
         self._connections = Pace(CONNECTIONS_PER_S, BURST)
 
@@ -112,28 +117,33 @@ class ControlServer:
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(self._connections.reserve(loop.time()))
-            while not self._make_room():
-                self._ended.clear()
-                await self._ended.wait()
             try:
                 link, _ = await loop.sock_accept(listener)
             except OSError:
                 # Gone before it was taken, or no descriptor is left; the next turn may be luckier.
                 self.refused += 1
                 continue
-            task = asyncio.create_task(self._serve(link, urgent_only=len(self._conversations) >= MAX_CLIENTS))
+            try:
+                await self._room()
+            except asyncio.CancelledError:
+                link.close()
+                raise
+            task = asyncio.create_task(self._serve(link))
             self._conversations.add(task)
             task.add_done_callback(self._end)
 
-    def _make_room(self) -> bool:
-        """Return True if one more may come; the connection that has been silent for longest makes room for it."""
-        if len(self._conversations) < MAX_CLIENTS:
-            return True
-        silent = next(iter(self._idle), None)
-        if silent is not None:
-            del self._idle[silent]
-            silent.close()
-        return len(self._conversations) < MAX_CLIENTS + MAX_URGENT
+    async def _room(self) -> None:
+        """Return once there is room for one more; the connection that has been silent for longest is closed for it."""
+        loop = asyncio.get_running_loop()
+        while len(self._conversations) >= MAX_CLIENTS:
+            silent, since = next(iter(self._idle.items()), (None, 0.0))
+            if silent is not None and loop.time() - since >= SILENT_S:
+                del self._idle[silent]
+                silent.close()
+            self._ended.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(SILENT_S):
+                    await self._ended.wait()
 
     def _end(self, task: "asyncio.Task[None]") -> None:
         self._conversations.discard(task)
@@ -142,7 +152,7 @@ class ControlServer:
             told = {"message": "a request failed", "exception": error, "task": task}
             task.get_loop().call_exception_handler(told)
 
-    async def _serve(self, link: socket.socket, *, urgent_only: bool) -> None:
+    async def _serve(self, link: socket.socket) -> None:
         """Talk to one peer until it ends, errs, or is in the way."""
         writer: asyncio.StreamWriter | None = None
         try:
@@ -151,7 +161,7 @@ class ControlServer:
                 self.refused += 1
                 return
             reader, writer = await asyncio.open_unix_connection(sock=link, limit=MAX_LINE)
-            await self._converse(reader, writer, peer, urgent_only=urgent_only)
+            await self._converse(reader, writer, peer)
         except (OSError, asyncio.IncompleteReadError):
             self.refused += 1
         except asyncio.CancelledError:
@@ -163,22 +173,24 @@ class ControlServer:
             else:
                 writer.close()
 
-    async def _converse(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, peer: Peer, *, urgent_only: bool
-    ) -> None:
+    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, peer: Peer) -> None:
         loop = asyncio.get_running_loop()
         while (request := await self._request(reader, writer)) is not None:
             urgent = request.get("cmd") in URGENT
-            if urgent_only and not urgent:
+            if not urgent and self._at_work >= MAX_AT_WORK:
                 self.refused += 1
                 return
-            # Requests that are already here are read without a wait: let the others have their turn.
-            await asyncio.sleep(0 if urgent else self._requests.reserve(loop.time()))
-            await self._handler(request, peer, lambda answer: _write(writer, answer))
+            self._at_work += not urgent
+            try:
+                # Requests that are already here are read without a wait: let the others have their turn.
+                await asyncio.sleep(0 if urgent else self._requests.reserve(loop.time()))
+                await self._handler(request, peer, lambda answer: _write(writer, answer))
+            finally:
+                self._at_work -= not urgent
 
     async def _request(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> dict[str, Any] | None:
         """Return the next request, or None if the connection is to be closed."""
-        self._idle[writer] = None
+        self._idle[writer] = asyncio.get_running_loop().time()
         try:
             async with asyncio.timeout(IDLE_S):
                 line = await reader.readline()

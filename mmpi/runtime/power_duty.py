@@ -41,6 +41,8 @@ class PowerDuty:
         self._deadline_s = max(1.0, hold_off_s - MARGIN_S)
         self._enough = threading.Event()
         self._saving: threading.Thread | None = None
+        self._run: Rescue | None = None
+        """The rescue of the present failure, flaps and all."""
         self._failing = False
 
     def present(self, now: Nanos) -> Mapping[str, str]:
@@ -49,6 +51,8 @@ class PowerDuty:
         self._watch.feed(failing, at, why)
         causes = self._watch.present(now)
         self._see_to_journal(CAUSE in causes and self._watch.status(now)["mains"] == "failing")
+        if CAUSE not in causes:
+            self._run = None
         if self._watch.shutdown_due(now) and self._poweroff is not None:
             say("mmpi guardian: the mains are gone for too long: asking for a clean shutdown")
             threading.Thread(target=self._turn_off, args=(self._poweroff,), daemon=True).start()
@@ -63,21 +67,26 @@ class PowerDuty:
         """Begin to save the journal when a failure begins; stop when the mains are back."""
         if failing and not self._failing and (self._saving is None or not self._saving.is_alive()):
             self._enough = threading.Event()
-            self._saving = threading.Thread(target=self._save, args=(self._enough,), name="rescue", daemon=True)
+            work = (self._enough, self._deadline_s)
+            self._saving = threading.Thread(target=self._save, args=work, name="rescue", daemon=True)
             self._saving.start()
         elif not failing:
             self._enough.set()
         self._failing = failing
 
-    def _save(self, enough: threading.Event) -> None:
+    def _save(self, enough: threading.Event, deadline_s: float) -> None:
         try:
-            self.rescued = self._rescue().save(self._deadline_s, enough)
+            self._run = self._run or self._rescue()
+            self.rescued = self._run.save(deadline_s, enough)
         except Exception as error:
             say(f"mmpi guardian: the journal is not saved: {error}")
             return
         say(f"mmpi guardian: {_said(self.rescued)}")
 
     def _turn_off(self, file: Path) -> None:
+        """Save what the journal has gained since, the proof of zero too, and ask for the end of the machine."""
+        if self._saving is None or not self._saving.is_alive():
+            self._save(threading.Event(), MARGIN_S / 2)
         try:
             file.touch(mode=0o640)
         except OSError as error:

@@ -38,7 +38,7 @@ CONNECT_TIMEOUT_S: Final = 5.0
 ADDRESS_S: Final = 1.2
 """For one of several addresses to take the connection; a lost first packet is sent again after 1 s."""
 MAX_TRIED: Final = 3
-"""Addresses tried for one connection, so that the last one has half of the time; what failed is tried last next time."""
+"""Addresses tried for one connection, so that the last one has half of the time; what failed is last next time."""
 
 
 class Link(asyncio.Protocol):
