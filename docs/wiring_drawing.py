@@ -16,7 +16,7 @@ WIDTH, HEIGHT = 1100, 800
 ROW, TOP = 34, 84
 LEFT, RIGHT = 760, 794
 """Where the odd and the even pins are."""
-RAIL = 250
+RAIL = 60
 INK, FAINT, GROUND, HOT = "#1b1b1b", "#8a8a8a", "#2f4f2f", "#a33"
 COLOURS: Final = {"green": "#2ca02c", "amber": "#ffb000", "red": "#d62728"}
 PLAIN: Final = PinSettings()
@@ -38,7 +38,9 @@ def dot(x: float, y: float, radius: float = 4, fill: str = INK) -> str:
     return f'<circle cx="{x}" cy="{y}" r="{radius}" fill="{fill}"/>'
 
 
-def text(x: float, y: float, words: str, size: int = 13, anchor: str = "start", colour: str = INK, bold: bool = False) -> str:
+def text(
+    x: float, y: float, words: str, size: int = 13, anchor: str = "start", colour: str = INK, bold: bool = False
+) -> str:
     """Return a line of text."""
     weight = ' font-weight="bold"' if bold else ""
     return f'<text x="{x}" y="{y}" font-size="{size}" text-anchor="{anchor}" fill="{colour}"{weight}>{words}</text>'
@@ -52,15 +54,16 @@ def box(x: float, y: float, width: float, height: float, fill: str = "white", co
 
 def header(used: dict[int, str]) -> list[str]:
     """Return the board's edge and its 40 pins; those in `used` (pin -> colour) stand out."""
-    parts = [box(LEFT - 26, TOP - 44, 150, 20 * ROW + 52, "#e9f3ea", 14)]
-    parts.append(text(LEFT - 16, TOP - 24, "Raspberry Pi, from above", 11))
+    parts = [box(LEFT - 26, TOP - 44, 180, 20 * ROW + 52, "#e9f3ea", 14)]
+    parts.append(text(LEFT - 14, TOP - 24, "Raspberry Pi, from above", 11))
     for pin in range(1, 41):
         x, y = (LEFT if pin % 2 else RIGHT), row(pin)
         fill = used.get(pin, GROUND if pin in GROUNDS else "#cfcfcf")
         parts.append(f'<circle cx="{x}" cy="{y}" r="12" fill="{fill}" stroke="{INK}"/>')
-        ink = "white" if pin in used or pin in GROUNDS else FAINT
+        dark = fill == COLOURS["amber"]
+        ink = INK if dark else "white" if pin in used or pin in GROUNDS else FAINT
         parts.append(text(x, y + 4, str(pin), 11, "middle", ink, bold=pin in used))
-    parts.append(text(LEFT - 16, TOP + 20 * ROW - 2, "USB sockets at this end", 11))
+    parts.append(text(LEFT - 14, TOP + 20 * ROW - 6, "USB sockets at this end", 11))
     return parts
 
 
@@ -75,23 +78,23 @@ def lamp(name: str, line_number: int) -> list[str]:
         line(472, y - 10, 472, y + 10, INK, 2.5),
         text(500, y - 5, "+", 12),
         text(RAIL + 12, y - 5, f"{name} lamp", 13, bold=True),
-        text(LEFT - 18, y - 5, f"GPIO{line_number}", 11, "end"),
+        text(LEFT - 32, y - 5, f"GPIO{line_number}", 11, "end"),
         dot(RAIL, y),
     ]
 
 
-def contact(line_number: int, x: float, words: str, *, closed: bool) -> list[str]:
+def contact(line_number: int, x: float, words: str, *, closed: bool, dash: str = "") -> list[str]:
     """Return a contact in the wire from its pin to the rail, drawn as it is while nobody presses."""
     y = row(PINS[line_number])
     blade = line(x - 34, y, x + 36, y - 1, INK, 3) if closed else line(x - 34, y, x + 30, y - 15, INK, 3)
     return [
-        line(LEFT - 12, y, x + 34, y),
-        line(x - 34, y, RAIL, y),
+        line(LEFT - 12, y, x + 34, y, INK, 2, dash),
+        line(x - 34, y, RAIL, y, INK, 2, dash),
         blade,
         dot(x - 34, y),
         dot(x + 34, y),
         text(RAIL + 12, y - 5, words, 13, bold=True),
-        text(LEFT - 18, y - 5, f"GPIO{line_number}", 11, "end"),
+        text(LEFT - 32, y - 5, f"GPIO{line_number}", 11, "end"),
         dot(RAIL, y),
     ]
 
@@ -121,44 +124,38 @@ def extras() -> list[str]:
     """Return what a box may have besides: the supply's wire and the buzzer."""
     supply, buzzer, ground = row(PINS[POWER]), row(PINS[BUZZER]), row(34)
     return [
-        box(588, supply - 12, 84, 24, "#eef"),
-        text(630, supply + 4, "UPS: mains?", 11, "middle"),
-        line(672, supply, LEFT - 12, supply, INK, 2, "6 3"),
-        text(LEFT - 18, supply - 5, f"GPIO{POWER}", 11, "end"),
-        line(RIGHT + 12, buzzer, 930, buzzer, INK, 2, "6 3"),
-        line(RIGHT + 12, ground, 930, ground, GROUND, 2, "6 3"),
-        f'<circle cx="950" cy="{(buzzer + ground) / 2}" r="24" fill="#333"/>',
-        dot(950, (buzzer + ground) / 2, 5, "white"),
-        text(984, (buzzer + ground) / 2 + 4, "buzzer", 13, bold=True),
+        box(580, supply - 12, 84, 24, "#eef"),
+        text(622, supply + 4, "UPS: mains?", 11, "middle"),
+        line(664, supply, LEFT - 12, supply, INK, 2, "6 3"),
+        text(LEFT - 32, supply - 5, f"GPIO{POWER}", 11, "end"),
+        line(RIGHT + 12, buzzer, 956, buzzer, INK, 2, "6 3"),
+        line(RIGHT + 12, ground, 956, ground, GROUND, 2, "6 3"),
+        f'<circle cx="976" cy="{(buzzer + ground) / 2}" r="24" fill="#333"/>',
+        dot(976, (buzzer + ground) / 2, 5, "white"),
+        text(1008, (buzzer + ground) / 2 + 4, "buzzer", 13, bold=True),
         text(RIGHT + 18, buzzer - 5, f"GPIO{BUZZER}", 11),
         text(RIGHT + 18, ground + 14, "ground", 11, colour=GROUND),
     ]
 
 
 NOTES: Final = (
-    ("Kill button", "red mushroom, latching,"),
-    ("", "two blocks: NC and NO."),
-    ("", "NC closed = healthy."),
-    ("", "Pressed, cut, unplugged:"),
-    ("", "open = everything stops."),
-    ("", ""),
-    ("NO block", "optional: finds a wire"),
-    ("", "shorted to ground."),
-    ("", ""),
-    ("Dashed", "optional."),
-    ("", ""),
-    ("Contacts", "drawn while nobody presses."),
-)
+    (18, "Kill button", (
+        "red mushroom, latching, with two contact blocks", "NC, closed = healthy; pressed, cut, unplugged:",
+        "open = everything stops", "NO, optional: finds a wire shorted to ground",
+    )),
+    (470, "Dashed", ("optional",)),
+    (470, "Contacts", ("drawn while nobody", "presses",)),
+)  # fmt: skip
 
 
 def notes() -> list[str]:
-    """Return the words at the side."""
-    parts, y = [], TOP + 12 * ROW - 60
-    for head, words in NOTES:
-        if head:
-            parts.append(text(18, y, head, 12, bold=True))
-        parts.append(text(88, y, words, 12))
-        y += 19
+    """Return the words at the top."""
+    parts, heights = [], {18: TOP + 10, 470: TOP + 10}
+    for x, head, lines in NOTES:
+        parts.append(text(x, heights[x], head, 12, bold=True))
+        for words in lines:
+            parts.append(text(x + 94, heights[x], words, 12))
+            heights[x] += 19
     return parts
 
 
@@ -183,7 +180,7 @@ def drawing() -> str:
         *contact(PLAIN.arm, 420, "arm button, NO", closed=False),
         line(426, arm - 9, 426, arm - 22, INK, 2),
         box(412, arm - 30, 28, 9, "#225ea8"),
-        *contact(SECOND, 520, "kill button, NO (optional)", closed=False),
+        *contact(SECOND, 520, "kill button, NO (optional)", closed=False, dash="6 3"),
         *extras(),
         *notes(),
         "</svg>",

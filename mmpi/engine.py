@@ -231,7 +231,7 @@ class Engine:
         desk.position.fill(report.side, report.price, report.size, report.fee)
         self.fills += 1
         if not self.standing.flatten:
-            self.gate.filled(report.recv_ts)
+            self.gate.breach = self.gate.breach or self.gate.wires.filled(report.recv_ts)
         self.upkeep.governor.traded_for(desk.instrument.notional(report.price, report.size))
         self.foreign_fills += not report.cl_ord_id
         self.violations += desk.position.identity_error() != 0
@@ -294,7 +294,7 @@ class Engine:
 
     def _sell(self, now: Nanos) -> list[Approved]:
         if not self.gate.reducing:
-            self.flattening.wait(self.standing.holds_up(), now, for_good=self.standing.is_ending)
+            self.flattening.wait(self.standing, self.desks.values(), now)
             return []
         if not self.flattening.must_check(self.desks.values(), now):
             return self.placement.sell_all(self.flattening, self.desks.values(), now)

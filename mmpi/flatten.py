@@ -5,7 +5,7 @@ valid mid, or the mark, with more slippage. Slippage grows with each attempt up 
 price band. After each attempt the venue is asked what is held: fills may still be on their way.
 
 Invariant: at most one order of ours is live for an instrument, none is larger than the position, attempts and time are
-bounded, and flat is what the venue itself called flat. It must not know venues, halts or who asked for it.
+bounded, and flat is what the venue itself called flat. It must not know venues or who asked for it.
 """
 
 from collections.abc import Iterable
@@ -17,6 +17,7 @@ from mmpi.events import ExecReport, ExecType
 from mmpi.instrument import BUY, SECOND, SELL, Instrument, Lots, Nanos, Side, Ticks
 from mmpi.orders import Order
 from mmpi.risk import RiskConfig
+from mmpi.standing import Standing
 from mmpi.structs import State
 
 FLATTEN_LEVEL: Final = -2
@@ -93,10 +94,13 @@ class Flattening:
         """It is over, whatever came of it: nothing more is placed."""
         self.active, self.wake, self.text = False, 0, ""
 
-    def wait(self, why: str, now: Nanos, *, for_good: bool) -> None:
+    def wait(self, standing: Standing, desks: Iterable[Desk], now: Nanos) -> None:
         """Note that nothing may be placed just now, or ever again."""
-        if for_good or now - self._since >= GIVE_UP:
-            self._over("; ".join(self._failed.values()) or why)
+        why = standing.holds_up()
+        if standing.is_ending:
+            self._why.clear()
+        if standing.is_ending or now - self._since >= GIVE_UP:
+            self._give_up([desk for desk in desks if _held(desk)], why)
         else:
             self.text = self.text if self._tries else f"working: {why}"
             self.wake = now + PAUSE
@@ -125,7 +129,7 @@ class Flattening:
         side: Side = SELL if held > 0 else BUY
         tried, size = self._tries.get(name, 0), abs(held) - desk.orders.open_size(side)
         if tried >= self._config.flatten_attempts:
-            self._fail(desk, f"after {tried} attempts: {self._why.get(name, 'no answer')}")
+            self._fail(desk, f"{self._why.get(name, 'no answer')} ({tried} attempts)")
             return None
         price = price_for(desk, side, tried + 1, self._config, fresh=now - desk.market_ts <= stale_after)
         if size <= 0 or price <= 0:
@@ -151,7 +155,7 @@ class Flattening:
         reason = self._why[desk.instrument.name] = report.reason or report.exec_type.value
         worth = desk.instrument.notional(order.price, order.size)
         if report.exec_type is ExecType.REJECTED and worth < desk.instrument.min_notional:
-            self._fail(desk, f"and too little for the venue: {reason}")
+            self._fail(desk, f"too little for the venue: {reason}")
 
     def look(self, desks: Iterable[Desk], now: Nanos) -> None:
         """Say how far it is; done once nothing is held and nothing is live, or nothing more can be tried."""
@@ -159,9 +163,7 @@ class Flattening:
         if not left:
             self.active, self.text, self.wake = False, FLAT, 0
         elif now - self._since >= GIVE_UP or all(desk.instrument.name in self._failed for desk in left):
-            for desk in left:
-                self._fail(desk, f"after {GIVE_UP // SECOND} s: {self._why.get(desk.instrument.name, 'no answer')}")
-            self._over("; ".join(self._failed.values()))
+            self._give_up(left, "no answer")
         else:
             told = [f"{_left(desk)}, attempt {self._tries.get(desk.instrument.name, 0)}" for desk in left]
             self.text, self.wake = f"working: {'; '.join(told)}", now + PAUSE
@@ -192,10 +194,14 @@ class Flattening:
             self._unsure.append(name)
 
     def _fail(self, desk: Desk, why: str) -> None:
-        self._failed.setdefault(desk.instrument.name, f"{_left(desk)} {why}")
+        self._failed.setdefault(desk.instrument.name, f"{_left(desk)}: {why}")
 
-    def _over(self, why: str) -> None:
-        self.active, self.text, self.wake = False, f"failed: {why}", 0
+    def _give_up(self, left: list[Desk], why: str) -> None:
+        """Say what is left, each with the last word on it; `why` where there is none."""
+        for desk in left:
+            self._fail(desk, self._why.get(desk.instrument.name, why))
+        told = "; ".join([self._failed[desk.instrument.name] for desk in left])
+        self.active, self.text, self.wake = False, f"failed: {told or why}", 0
 
 
 def price_for(desk: Desk, side: Side, attempt: int, config: RiskConfig, *, fresh: bool) -> Ticks:

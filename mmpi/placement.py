@@ -46,7 +46,7 @@ class Placement:
         if actions:
             self._governor.spend(0, LIGHT * len(actions), now)
             for doubtful in actions:
-                self._gate.doubted(_asked(doubtful), now)
+                gate.breach = gate.breach or gate.wires.doubted(_asked(doubtful), now)
         quote = desk.wanted(now, gate, blocked)
         tolerance = desk.tolerance(now, thinning)
         if not blocked and tolerance is not EXACT and desk.settled.holds(quote, desk.orders.version):

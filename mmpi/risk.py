@@ -12,7 +12,7 @@ from mmpi.instrument import BUY, MONEY_SCALE, SECOND, Instrument, Lots, Money, N
 from mmpi.inventory import CRITICAL, band
 from mmpi.ports import Quote, QuoteLevel
 from mmpi.structs import Config, Frozen, Leaf, State
-from mmpi.tripwires import DAILY_LOSS, FILLS_PER_MINUTE, UNKNOWN_FATES, Tripwires, TripwireState
+from mmpi.tripwires import DAILY_LOSS, Tripwires, TripwireState
 
 Entry: TypeAlias = NewOrder | AmendOrder
 """What puts an order on the book."""
@@ -210,16 +210,6 @@ class RiskGate:
             elif daily:
                 self.breach = DAILY_LOSS
         return self.breach
-
-    def filled(self, now: Nanos) -> None:
-        """Take a fill of ours; too many in a minute are a breach."""
-        if self.wires.filled(now) and not self.breach:
-            self.breach = FILLS_PER_MINUTE
-
-    def doubted(self, cl_ord_id: str, now: Nanos) -> None:
-        """Take that the venue is asked once more about an order; asking for too long is a breach."""
-        if self.wires.doubted(cl_ord_id, now) and not self.breach:
-            self.breach = UNKNOWN_FATES
 
     def inventory(self, position: Lots, mid2: int, instrument: Instrument) -> str:
         """Return the breach that a position at a mid is, or "": HARD, and more than was armed with."""

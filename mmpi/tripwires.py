@@ -56,27 +56,27 @@ class Tripwires:
         self._last = equity
         return 0 < self._daily_loss <= self._base - equity
 
-    def filled(self, now: Nanos) -> bool:
-        """Return True if there were more fills in the last minute than there may be; take one more."""
+    def filled(self, now: Nanos) -> str:
+        """Return the wire's name if there were more fills in the last minute than there may be; take one more."""
         if not self._most_fills:
-            return False
+            return ""
         fills = self._fills
         fills.append(now)
         if len(fills) > self._most_fills + 1:
             del fills[0]
-        return len(fills) > self._most_fills and now - fills[0] < MINUTE
+        return FILLS_PER_MINUTE if len(fills) > self._most_fills and now - fills[0] < MINUTE else ""
 
-    def doubted(self, cl_ord_id: str, now: Nanos) -> bool:
-        """Return True if the venue has not said for too long what became of an order; it is being asked once more."""
+    def doubted(self, cl_ord_id: str, now: Nanos) -> str:
+        """Return the wire's name if the venue has not said for too long what became of an order; it is asked again."""
         if not self._unknown_after:
-            return False
+            return ""
         since, last = self._doubts.pop(cl_ord_id, (now, now))
         if now - last > ASKED_AGAIN:
             since = now
         self._doubts[cl_ord_id] = (since, now)
         if len(self._doubts) > MAX_DOUBTS:
             del self._doubts[next(iter(self._doubts))]
-        return now - since >= self._unknown_after
+        return UNKNOWN_FATES if now - since >= self._unknown_after else ""
 
     def lost(self) -> None:
         """The connection is gone: nobody could have answered."""

@@ -1,10 +1,14 @@
 """Kill campaign: the button pressed again and again on real processes, in every state a quoter can be in, and measured.
 
     .venv/bin/python -m tests.kill_campaign --count 50 --modes all --parallel 3
+    .venv/bin/python -m tests.kill_campaign --count 10 --tls --faults all --modes healthy,frozen --parallel 2
+    .venv/bin/python -m tests.kill_campaign --count 4 --tls --modes healthy --idle 30 --keep rounds.jsonl
 
 Each round presses at a random moment while orders are live and in flight, then arms, quotes again and goes on. A round
 fails when a bound is broken, when an order is seen after zero was verified, or when something is not as it must be
-afterwards. Every second box of a mode runs a restless quoter, which always has orders in flight. Exit 1 if any failed.
+afterwards. Every second box of a mode runs a restless quoter, which always has orders in flight. With `--faults` a
+trouble of tests/troubles.py begins just before each press. What `--keep` names holds every finished share: run again
+with the same words, and only what is missing is run. Exit 1 if any round failed.
 """
 
 import argparse
@@ -22,14 +26,16 @@ import msgspec
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from stack import BLOCK, FREEZE, KILL, RESTLESS, THAW, OrderWatch, Press, Stack, latch_file  # noqa: E402
+from stack import BLOCK, FREEZE, KILL, RESTLESS, THAW, Press, Stack, latch_file, rss_mb  # noqa: E402
+from troubles import NO_TROUBLE, TROUBLES, LineWatch, TroubledStack, cpu_percent  # noqa: E402
+from troubles import VERIFIED_MS as VERIFIED_MS  # noqa: E402
 
 MODES = ("healthy", "frozen", "killed", "blocked", "silent")
 """The quoter when the button is pressed; `silent`: it is frozen and nobody presses anything."""
-FIRST_ZERO_MS = 250.0
-VERIFIED_MS = 3000.0
 SILENT_ZERO_MS = 1500.0
-"""Bounds, each plus two round trips."""
+"""Bound, plus two round trips; those of the other modes are tests/troubles.py's."""
+IDLE_CPU_PERCENT, GUARDIAN_MB = 1.0, 45.0
+"""The guardian's bounds while a calm quoter quotes."""
 
 
 class Round(msgspec.Struct):
@@ -57,6 +63,7 @@ class Round(msgspec.Struct):
     """From arming (silent: from SIGCONT) to quoting again."""
     watched_s: float = 0.0
     """How long the server was watched after zero was verified."""
+    trouble: str = ""
     failures: list[str] = msgspec.field(default_factory=list)
 
     def check(self, holds: bool, claim: str) -> None:
@@ -71,14 +78,20 @@ def kill_round(
     """Return one press in `mode`, from quoting to quoting again."""
     stack.wait_quoting()
     quoter = stack.quoter
-    with OrderWatch(stack.port) as watch:
+    with LineWatch(stack) as watch:
         time.sleep(chance.uniform(0.05, 1.05))
         _disturb(stack, mode, chance)
+        if isinstance(stack, TroubledStack):
+            stack.begin_trouble()
+            time.sleep(chance.uniform(0.0, 0.1))
         now = Round(mode, "command" if by_command else "message", False, len(watch.samples[-1][1]))
         press = stack.press_by_command() if by_command else stack.press()
         time.sleep(linger_s)
         _judge(now, stack, watch, press)
         now.watched_s = (watch.samples[-1][0] - press.verified) / 1e9
+    if isinstance(stack, TroubledStack):
+        now.trouble = stack.trouble.name
+        stack.end_trouble()
     status = stack.status()
     now.check(status["latch"] == "latched" and status["verified_zero"], f"latched and verified, not {status}")
     now.check(latch_file(stack) == "latched", "latch.json says latched")
@@ -101,7 +114,7 @@ def kill_round(
 def silent_round(stack: Stack, chance: random.Random) -> Round:
     """Return one freeze without any press, from quoting to quoting again by itself."""
     stack.wait_quoting()
-    with OrderWatch(stack.port) as watch:
+    with LineWatch(stack) as watch:
         time.sleep(chance.uniform(0.05, 1.05))
         now = Round("silent", "heartbeat", False, len(watch.samples[-1][1]))
         frozen = stack.quoter.send(FREEZE)
@@ -145,14 +158,15 @@ def _beat_age_ms(stack: Stack) -> float:
     return (time.monotonic_ns() - board.beat_ns) / 1e6 if board is not None else 0.0
 
 
-def _judge(now: Round, stack: Stack, watch: OrderWatch, press: Press) -> None:
+def _judge(now: Round, stack: Stack, watch: LineWatch, press: Press) -> None:
     now.first_zero_ms = _ms(watch.first_zero(press.sent), press.sent)
     now.last_live_ms = _ms(watch.last_live(press.sent), press.sent)
     now.verified_ms = _ms(press.verified, press.sent)
     now.start_ms = press.start_ms
     now.guardian_ms = press.answer["verified_ms"]
     now.look_gap_ms = watch.widest_gap_ms(press.sent, press.verified)
-    zero, verified = FIRST_ZERO_MS + stack.round_trips_ms, VERIFIED_MS + stack.round_trips_ms
+    trouble = stack.trouble if isinstance(stack, TroubledStack) else NO_TROUBLE
+    zero, verified = trouble.zero_ms + stack.round_trips_ms, trouble.verified_ms + stack.round_trips_ms
     now.check(0 < now.first_zero_ms <= zero, f"first zero within {zero:g} ms")
     now.check(press.answer.get("verified") is True, f"verified, not {press.answer}")
     now.check(0 < now.verified_ms <= verified, f"verified within {verified:g} ms")
@@ -200,6 +214,10 @@ class Share(msgspec.Struct, frozen=True):
     seed: int
     restless: bool
     latency_ms: float
+    tls: bool = False
+    trouble: str = ""
+    idle_s: float = 0.0
+    """For so long the guardian is weighed before the first press."""
 
 
 class Shown(msgspec.Struct):
@@ -207,6 +225,10 @@ class Shown(msgspec.Struct):
 
     rounds: list[Round]
     failures: list[str]
+    cpu_percent: float = 0.0
+    """Of one core, by the guardian while nothing happened."""
+    rss_mb: float = 0.0
+    """The guardian's, at the end."""
 
 
 def run_share(share: Share) -> Shown:
@@ -216,11 +238,16 @@ def run_share(share: Share) -> Shown:
     with tempfile.TemporaryDirectory(prefix="mmpi-kill-") as folder:
         more = RESTLESS if share.restless else {}
         blockable = share.mode == "blocked"
-        with Stack(Path(folder), latency_ms=share.latency_ms, more=more, blockable=blockable) as stack:
+        trouble = TROUBLES.get(share.trouble, NO_TROUBLE)
+        with TroubledStack(
+            Path(folder), trouble, tls=share.tls, latency_ms=share.latency_ms, more=more, blockable=blockable
+        ) as stack:
             try:
                 stack.start()
+                _weigh(shown, stack, share)
                 for number in range(share.count):
                     shown.rounds.append(_round(stack, share, chance, number))
+                _weigh_end(shown, stack)
                 stack.quoter.send(15)
                 code = stack.quoter.wait(10)
                 if code or stack.orders():
@@ -231,25 +258,58 @@ def run_share(share: Share) -> Shown:
     return shown
 
 
+def _weigh(shown: Shown, stack: Stack, share: Share) -> None:
+    """Note what the guardian needs while it only watches."""
+    if share.idle_s:
+        shown.cpu_percent = cpu_percent(stack.guardian.pid, share.idle_s)
+        if shown.cpu_percent >= IDLE_CPU_PERCENT:
+            shown.failures.append(f"guardian: {shown.cpu_percent:.2f}% of a core in {share.idle_s:g} idle seconds")
+
+
+def _weigh_end(shown: Shown, stack: Stack) -> None:
+    shown.rss_mb = rss_mb(stack.guardian.pid)
+    if shown.rss_mb > GUARDIAN_MB:
+        shown.failures.append(f"guardian: {shown.rss_mb:.1f} MB")
+
+
 def _round(stack: Stack, share: Share, chance: random.Random, number: int) -> Round:
     if share.mode == "silent":
         now = silent_round(stack, chance)
     else:
         # Every third press by `mmpi kill`; every fifth round looks for three more seconds.
         linger_s = 3.0 if number % 5 == 2 else 0.3
-        now = kill_round(stack, share.mode, chance, by_command=number % 3 == 1, linger_s=linger_s)
+        # The command has a patience of its own; under trouble the message is measured.
+        by_command = number % 3 == 1 and not share.trouble
+        now = kill_round(stack, share.mode, chance, by_command=by_command, linger_s=linger_s)
     now.restless = share.restless
     return now
 
 
-def shares(count: int, modes: Sequence[str], boxes: int, seed: int, latency_ms: float) -> Iterator[Share]:
-    """Return the rounds of each mode in shares for `boxes` boxes."""
-    for mode in modes:
-        for box in range(boxes):
-            part = count // boxes + (box < count % boxes)
-            if part:
-                number = seed * 1000 + 10 * MODES.index(mode) + box
-                yield Share(mode, part, number, box % 2 == 1, latency_ms)
+def shares(args: argparse.Namespace, modes: Sequence[str], troubles: Sequence[str]) -> Iterator[Share]:
+    """Return the rounds of each mode and trouble in shares for as many boxes as run at a time."""
+    for trouble in troubles:
+        for mode in modes:
+            for box in range(args.parallel):
+                part = args.count // args.parallel + (box < args.count % args.parallel)
+                if part:
+                    number = args.seed * 1000 + 100 * len(trouble) + 10 * MODES.index(mode) + box
+                    restless = box % 2 == 1
+                    idle_s = 0.0 if restless else args.idle
+                    yield Share(mode, part, number, restless, args.latency_ms, args.tls, trouble, idle_s)
+
+
+class Kept(msgspec.Struct):
+    """A finished share, one line of the file that `--keep` names."""
+
+    share: Share
+    shown: Shown
+
+
+def kept(path: Path | None) -> list[Kept]:
+    """Return the shares that were finished before."""
+    if path is None or not path.exists():
+        return []
+    return [msgspec.json.decode(line, type=Kept) for line in path.read_bytes().splitlines()]
 
 
 FIGURES: dict[str, Callable[[Round], float]] = {
@@ -265,10 +325,12 @@ FIGURES: dict[str, Callable[[Round], float]] = {
 
 def table(rounds: Sequence[Round]) -> str:
     """Return p50, p99 and max of every figure, by mode and way of pressing; milliseconds."""
-    lines = [f"{'mode':<9}{'by':<11}{'rounds':>7}{'failed':>7}  " + "".join(f"{name:^21}" for name in FIGURES)]
-    lines.append(" " * 36 + f"{'p50':>7}{'p99':>7}{'max':>7}" * len(FIGURES))
-    for mode, by in sorted({(each.mode, each.by) for each in rounds}, key=lambda key: (MODES.index(key[0]), key[1])):
-        chosen = [each for each in rounds if (each.mode, each.by) == (mode, by)]
+    head = f"{'trouble':<13}{'mode':<9}{'by':<11}{'rounds':>7}{'failed':>7}  "
+    lines = [head + "".join(f"{name:^21}" for name in FIGURES)]
+    lines.append(" " * 49 + f"{'p50':>7}{'p99':>7}{'max':>7}" * len(FIGURES))
+    keys = {(each.trouble, each.mode, each.by) for each in rounds}
+    for trouble, mode, by in sorted(keys, key=lambda key: (key[0], MODES.index(key[1]), key[2])):
+        chosen = [each for each in rounds if (each.trouble, each.mode, each.by) == (trouble, mode, by)]
         failed = sum(bool(each.failures) for each in chosen)
         cells = ""
         for figure in FIGURES.values():
@@ -276,7 +338,7 @@ def table(rounds: Sequence[Round]) -> str:
             digits = 1 if figure is FIGURES["back (s)"] else 0
             last = len(values) - 1
             cells += "".join(f"{values[at]:>7.{digits}f}" for at in (last // 2, -(-last * 99 // 100), last))
-        lines.append(f"{mode:<9}{by:<11}{len(chosen):>7}{failed:>7}  {cells}")
+        lines.append(f"{trouble or '-':<13}{mode:<9}{by:<11}{len(chosen):>7}{failed:>7}  {cells}")
     return "\n".join(lines)
 
 
@@ -284,23 +346,40 @@ def main() -> int:
     """Return 0 if no round failed."""
     args = _arguments()
     modes = MODES if args.modes == "all" else tuple(args.modes.split(","))
-    work = list(shares(args.count, modes, args.parallel, args.seed, args.latency_ms))
-    shown: list[Shown] = []
+    troubles = _troubles(args.faults)
+    work = list(shares(args, modes, troubles))
+    done = [each for each in kept(args.keep) if each.share in work]
+    left = [share for share in work if share not in [each.share for each in done]]
+    shown = [each.shown for each in done]
     with ProcessPoolExecutor(args.parallel) as pool:
-        for done in as_completed([pool.submit(run_share, share) for share in work]):
-            shown.append(done.result())
+        running = {pool.submit(run_share, share): share for share in left}
+        for ended in as_completed(running):
+            shown.append(ended.result())
+            if args.keep is not None and not shown[-1].failures:
+                with args.keep.open("ab") as file:
+                    file.write(msgspec.json.encode(Kept(running[ended], shown[-1])) + b"\n")
             count = sum(len(each.rounds) for each in shown)
-            print(f"{count} of {args.count * len(modes)} rounds", file=sys.stderr, flush=True)
+            print(f"{count} of {sum(each.count for each in work)} rounds", file=sys.stderr, flush=True)
     rounds = [each for box in shown for each in box.rounds]
     failures = [failure for box in shown for failure in box.failures]
     failures += [f"{each.mode} by {each.by}: {', '.join(each.failures)}: {each}" for each in rounds if each.failures]
     print(table(rounds), file=sys.stderr if args.json else sys.stdout, flush=True)
+    idle = [f"{each.cpu_percent:.2f}%" for each in shown if each.cpu_percent]
+    print(f"guardian: {max((each.rss_mb for each in shown), default=0):.1f} MB; idle {idle}", file=sys.stderr)
     for failure in failures:
         print(failure, file=sys.stderr)
-    whole = len(rounds) == args.count * len(modes)
+    whole = len(rounds) == sum(share.count for share in work)
     if args.json:
         print(json.dumps({"rounds": msgspec.to_builtins(rounds), "failures": failures, "complete": whole}))
     return 0 if whole and not failures else 1
+
+
+def _troubles(text: str) -> Sequence[str]:
+    """Return the troubles of a command line; it ends with a sentence if there is no such."""
+    names = tuple(TROUBLES) if text == "all" else tuple(text.split(",")) if text else ("",)
+    if unknown := [name for name in names if name and name not in TROUBLES]:
+        raise SystemExit(f"--faults {unknown[0]}: no such trouble; allowed: all, {', '.join(TROUBLES)}")
+    return names
 
 
 def _arguments() -> argparse.Namespace:
@@ -310,6 +389,10 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--parallel", type=int, default=3, help="boxes at a time (default 3)")
     parser.add_argument("--seed", type=int, default=1, help="of the random moments")
     parser.add_argument("--latency-ms", type=float, default=80.0, help="the server's round trip (default 80)")
+    parser.add_argument("--tls", action="store_true", help="the server speaks https and wss")
+    parser.add_argument("--faults", default="", help=f"a trouble at each press: all, or some of {','.join(TROUBLES)}")
+    parser.add_argument("--idle", type=float, default=0.0, help="seconds for which an idle guardian is weighed")
+    parser.add_argument("--keep", type=Path, help="file of finished shares, so that a run can be taken up again")
     parser.add_argument("--json", action="store_true", help="every round, as one JSON object on stdout")
     return parser.parse_args()
 

@@ -319,7 +319,7 @@ class Stack:
             command, env=self.env, cwd=ROOT, capture_output=True, text=True, timeout=timeout, check=False
         )
 
-    def run(self, name: str, *words: str) -> Process:
+    def begin(self, name: str, *words: str) -> Process:
         """Start a command and return at once."""
         return self._start(name, (*MMPI, *words))
 

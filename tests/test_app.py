@@ -76,6 +76,7 @@ async def guarded(settings: Settings) -> AsyncIterator[HaltWord]:
     """Play a guardian that is alive and says RUN."""
     word = HaltWord.create(settings.paths.halt)
     word.set(RUN, "")
+    word.beat(time.monotonic_ns())
 
     async def live() -> None:
         while True:

@@ -172,6 +172,18 @@ def test_an_unknown_state_reads_as_latched(tmp_path: Path) -> None:
     assert HaltWord.open(tmp_path / "halt").state == LATCHED
 
 
+def test_what_each_state_permits(tmp_path: Path) -> None:
+    """RUN permits every order, REDUCE those that only reduce, all else none; and none without a live guardian."""
+    word = HaltWord.create(tmp_path / "halt")
+    for state in (RUN, PAUSED, LATCHED, REDUCE, 4, 255):
+        word.set(state, "test")
+        word.beat(NOW)
+        permitted = (word.permits(NOW), word.permits(NOW, reducing=True))
+        assert permitted == (state == RUN, state in (RUN, REDUCE))
+        word.beat(NOW - 2 * SECOND)
+        assert not (word.permits(NOW) or word.permits(NOW, reducing=True))
+
+
 def test_a_reason_is_never_half_of_one(tmp_path: Path) -> None:
     """A reason that belongs to another generation, or whose bytes are wrong, reads as none; a long one is cut."""
     writer = HaltWord.create(tmp_path / "halt")

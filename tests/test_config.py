@@ -26,9 +26,13 @@ from mmpi.sections import (
     Box,
     ClockSettings,
     GuardianSettings,
+    HostSettings,
     JournalSettings,
     PathSettings,
+    PinSettings,
+    PowerSettings,
     VenueSettings,
+    WatchdogSettings,
     load_resolved,
 )
 from mmpi.settings import Settings
@@ -256,7 +260,8 @@ def test_random_valid_numbers_arrive_unchanged(
         ),
         (
             "[guardian]\nfoo = 1\n",
-            "FILE: guardian.foo: value 1: unknown key; allowed: heartbeat_timeout_s, ack_timeout_s",
+            "FILE: guardian.foo: value 1: unknown key; allowed: heartbeat_timeout_s, ack_timeout_s, allow_remote_arm, "
+        "resume_after_boot, required",
         ),
         ("[rsk]\ncapital = 5\n", "FILE: rsk: value (a table): unknown key; did you mean risk?"),
         ("venue = 3\n", "FILE: venue: value 3: allowed: a table"),
@@ -837,6 +842,7 @@ def test_every_numbers_unit_is_in_its_name_or_stated() -> None:
     """A number without a unit is a count, a seed or a multiple."""
     bare = {key.path[-1] for key in numeric_keys() if not key.unit}
     counts = {"levels", "max_inventory", "order_burst", "max_open_orders", "budget_low", "budget_reserve"}
+    counts |= {"flatten_attempts", "max_fills_per_minute"}
     assert bare == counts | {"volatility_multiple", "seed", "queue_power"}
 
 
@@ -851,6 +857,10 @@ def test_every_numbers_unit_is_in_its_name_or_stated() -> None:
         (models.Journal, JournalSettings, set()),
         (models.Guardian, GuardianSettings, set()),
         (models.Clock, ClockSettings, set()),
+        (models.Pins, PinSettings, set()),
+        (models.Power, PowerSettings, set()),
+        (models.Host, HostSettings, set()),
+        (models.Watchdog, WatchdogSettings, set()),
     ],
 )
 def test_each_section_covers_its_struct(

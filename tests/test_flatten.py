@@ -4,12 +4,23 @@ import random
 
 import msgspec
 import pytest
-from engine_builders import WIDE, A, B, Bench, book, listing, places
+from engine_builders import VENUE, WIDE, A, B, Bench, CarelessVenue, book, listing, places, report
 
-from mmpi.actions import CancelOrder, NewOrder, RequestReconcile, TimeInForce
-from mmpi.events import ExecType, Flatten, Mark
-from mmpi.flatten import DOUBT, FLATTEN_LEVEL, PAUSE
-from mmpi.instrument import BUY, SECOND, SELL
+from mmpi.actions import CancelOrder, NewOrder, RequestLatch, RequestReconcile, TimeInForce
+from mmpi.events import (
+    RATE_LIMIT,
+    BookSnapshot,
+    Connected,
+    Disconnected,
+    Event,
+    ExecType,
+    Flatten,
+    Mark,
+    Reconciled,
+    Timer,
+)
+from mmpi.flatten import DOUBT, FLATTEN_LEVEL, GIVE_UP, PAUSE
+from mmpi.instrument import BUY, MONEY_SCALE, SECOND, SELL, make_instrument
 from mmpi.risk import Refusal, RiskConfig
 
 
@@ -49,7 +60,8 @@ def test_ladder_first_then_the_position() -> None:
     assert {type(each) for each in actions} == {CancelOrder, RequestReconcile}
     assert bench.engine.blocked == "flattening: flatten"
     assert places(bench.reconcile([listing(each) for each in bench.orders()], A=7)) == [], "orders are still live"
-    sold = places(bench.acknowledge())
+    assert bench.acknowledge()[-1] == RequestReconcile("flatten"), "what they filled may still be on its way"
+    sold = places(bench.confirm())
     assert [(each.side, each.size, each.time_in_force, each.reduce_only, each.level) for each in sold] == [
         (SELL, 7, TimeInForce.IOC, True, FLATTEN_LEVEL)
     ]
@@ -110,7 +122,7 @@ def test_slippage_grows_up_to_its_limit() -> None:
         prices.append(sold[0].price)
         sold = end(bench, sold[0])
     assert prices == [999, 990, 980, 970, 970, 970]
-    assert bench.engine.flattening.text == "failed: A 5 left after 6 attempts: immediate or cancel"
+    assert bench.engine.flattening.text == "failed: A 5 left: immediate or cancel (6 attempts)"
     assert places(bench.after(60).book()) == []
 
 
@@ -197,6 +209,146 @@ def test_two_instruments() -> None:
     assert sorted((each.instrument, each.side, each.size) for each in sold) == [("A", SELL, 3), ("B", BUY, 2)]
 
 
+def test_a_fill_that_comes_late_is_waited_for() -> None:
+    """An answer may overtake the fills it speaks of: the next order is for what the venue says is held, not more."""
+    bench = holding(9)
+    (first,) = flatten(bench)
+    assert bench.tell(first.cl_ord_id, ExecType.CANCELED) == [RequestReconcile("flatten")]
+    assert places(bench.after(1).book()) == []
+    assert places(bench.fill(bench.engine.desks["A"].orders.finished[first.cl_ord_id], 6)) == []
+    assert [each.size for each in places(bench.reconcile(A=3))] == [3]
+
+
+def test_a_fill_that_never_comes_is_no_reason_to_sell_twice() -> None:
+    """The venue holds nothing any more, though no fill was told: told twice it is believed, and that is flat."""
+    bench = holding(9)
+    (first,) = flatten(bench)
+    bench.tell(first.cl_ord_id, ExecType.FILLED)
+    assert bench.reconcile() == [RequestReconcile("position")]
+    assert bench.reconcile() == []
+    assert bench.engine.flattening.text == "flat"
+
+
+def test_what_is_too_little_for_the_venue_is_named() -> None:
+    """Dust: worth less than the venue's least order and refused once, it is not tried again; all else is sold."""
+    dusty = make_instrument("A", "1", "1", min_notional="10000")
+    bench = Bench((dusty, B))
+    bench.connect()
+    for name in ("A", "B"):
+        bench.book(name=name)
+    bench.feed(Flatten(bench.now, "flatten"))
+    a, b = places(bench.reconcile(A=5, B=7))
+    assert (a.size, b.size) == (5, 7), "a venue may take what only reduces, however little it is"
+    bench.tell(a.cl_ord_id, ExecType.REJECTED, reason="Order must have minimum value of $10.")
+    bench.tell(b.cl_ord_id, ExecType.EXPIRED, "B")
+    bench.after(1)
+    (again,) = places(bench.reconcile(A=5, B=7))
+    assert again.instrument == "B"
+    bench.feed(report(bench.now, again.cl_ord_id, ExecType.TRADE, name="B", size=7, price=999, side=SELL, exec_id="x"))
+    assert places(bench.reconcile(A=5) + bench.after(5).book()) == []
+    least = "A 5 left: too little for the venue: Order must have minimum value of $10."
+    assert bench.engine.flattening.text == f"failed: {least}"
+
+
+def test_a_price_is_waited_for() -> None:
+    """A quoter that begins with this has no book yet: no attempt is spent, and with the first book it sells."""
+    bench = Bench()
+    bench.feed(Flatten(bench.now, "flatten"))
+    assert bench.engine.flattening.text == "working: connecting"
+    bench.connect()
+    assert bench.engine.flattening.text == "working: reconciling"
+    assert places(bench.reconcile(A=5)) == []
+    for _ in range(30):
+        assert places(bench.after(1).timer()) == []
+    assert [each.price for each in places(bench.book())] == [999]
+
+
+def test_it_gives_up_in_time() -> None:
+    """Without any price, or any word on an order, it ends before the guardian's patience does, and says why."""
+    bench = Bench()
+    bench.connect()
+    bench.feed(Flatten(bench.now, "flatten"))
+    bench.reconcile(A=5)
+    bench.after(GIVE_UP / SECOND).timer()
+    assert bench.engine.flattening.text == "failed: A 5 left: there is no price"
+    assert places(bench.after(1).book()) == []
+    bench = holding(5)
+    flatten(bench)
+    for _ in range(50):
+        asked = bench.after(1).timer()
+        assert places(asked) == []
+        if any(isinstance(each, RequestReconcile) for each in asked):
+            bench.reconcile(A=5)
+    assert bench.engine.flattening.text == "failed: A 5 left: no answer"
+    bench = holding(5)
+    flatten(bench)
+    bench.disconnect()
+    bench.after(GIVE_UP / SECOND).timer()
+    assert bench.engine.flattening.text == "failed: A 5 left: connecting"
+
+
+@pytest.mark.parametrize("why", ["stopping", "venue: no such agent"])
+def test_what_will_never_be_placed_is_said_at_once(why: str) -> None:
+    """I14: from a request to stop on nothing is placed, nor at a venue that takes nothing from us."""
+    bench = holding(5)
+    flatten(bench)
+    actions = bench.stop() if why == "stopping" else bench.fault()
+    assert places(actions) == []
+    assert bench.engine.flattening.text == f"failed: A 5 left: {why}"
+    assert places(bench.after(1).book() + bench.confirm()) == []
+
+
+def test_an_untrusted_clock_is_waited_for() -> None:
+    """I8: nothing is signed meanwhile."""
+    bench = holding(5)
+    bench.clock("off")
+    bench.feed(Flatten(bench.now, "flatten"))
+    bench.acknowledge()
+    assert places(bench.confirm() + bench.after(1).book()) == []
+    assert bench.engine.flattening.text == "working: clock: off"
+    assert [each.size for each in places(bench.clock())] == [5]
+
+
+def test_a_limit_touched_meanwhile_latches_afterwards() -> None:
+    """What leads out of the loss is not ended by it: the guardian is asked to latch once the halt word says so."""
+    bench = holding(9, msgspec.structs.replace(WIDE, session_loss=1000 * MONEY_SCALE))
+    (first,) = flatten(bench)
+    assert RequestLatch("session_loss") not in bench.book(799, 801)
+    assert bench.engine.gate.breach == "session_loss"
+    (second,) = end(bench, first, 4)
+    assert (second.side, second.size) == (SELL, 5)
+    assert bench.halt("flattened", latched=False)[0] == RequestLatch("session_loss")
+    assert RequestLatch("session_loss") not in bench.halt("session_loss")
+
+
+def test_selling_is_no_flood_of_fills() -> None:
+    """An order that sweeps many levels has many fills; they are asked for."""
+    bench = holding(20, msgspec.structs.replace(WIDE, max_fills_per_minute=3))
+    (first,) = flatten(bench)
+    order = bench.engine.desks["A"].orders.live[first.cl_ord_id]
+    for _ in range(20):
+        bench.fill(order, 1)
+    bench.confirm()
+    assert (bench.engine.flattening.text, bench.engine.gate.breach) == ("flat", "")
+
+
+def test_spent_requests_spend_no_attempts() -> None:
+    """While the venue takes no more requests nothing is sent, and the slippage does not grow."""
+    bench = Bench(upkeep=VENUE).start()
+    bench.fill("0x" + "77" * 16, 5, 1000, BUY)
+    bench.halt(latched=False)
+    bench.acknowledge()
+    bench.feed(Flatten(bench.now, "flatten"))
+    (first,) = places(bench.confirm())
+    bench.tell(first.cl_ord_id, ExecType.REJECTED, reason=f"{RATE_LIMIT}: Too many cumulative requests sent")
+    bench.confirm()
+    for _ in range(9):
+        assert places(bench.after(1).book()) == []
+    assert bench.engine.flattening.text == "working: A 5 left, attempt 1"
+    (second,) = places(bench.after(2).book())
+    assert (first.price, second.price) == (999, 998), "20 bp below the bid, the second attempt's"
+
+
 def test_nothing_held_is_flat_at_once() -> None:
     """Without a position it only pulls the ladder."""
     bench = Bench().start()
@@ -217,6 +369,51 @@ def test_the_gate_lets_nothing_else_pass() -> None:
     ]
     for order in cases:
         assert gate.approve(order, A, desk.exposure(0), bench.now) is Refusal.NOT_REDUCING
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_a_careless_venue_is_sold_out_at(seed: int) -> None:
+    """Requests and answers lost, jumbled and late, the line cut: the venue's own position only ever shrinks, an order
+    never is larger than it was, and in the end it is flat, by the venue's word, or said to have failed."""
+    chance = random.Random(seed)
+    bench, venue = Bench((A, B)), CarelessVenue((A, B), seed, loss=chance.choice([0.0, 0.1, 0.3]))
+    owned = {"A": chance.choice([-40, 25]), "B": chance.choice([0, 7])}
+    venue.matching._positions = {("", name): lots for name, lots in owned.items() if lots}
+    for name in owned:
+        venue.market(book(bench.now, name=name, size=9))
+    bench.connect()
+    feed_all(bench, venue, [Flatten(bench.now, "flatten"), Reconciled(bench.now, "sim", (), tuple(owned.items()))])
+    for _ in range(600):
+        bench.now += chance.randrange(SECOND // 5)
+        spread, name = chance.randrange(1, 4), chance.choice("AB")
+        shown = book(bench.now, 1000 - spread, 1000 + spread, name, chance.randrange(1, 12))
+        if venue.connected and chance.random() < 0.01:
+            venue.cut()
+            feed_all(bench, venue, [Disconnected(bench.now, "sim", "cut")])
+        elif not venue.connected:
+            venue.connected = True
+            feed_all(bench, venue, [Connected(bench.now, "sim")])
+        venue.market(shown)
+        feed_all(bench, venue, [shown, Timer(bench.now), *venue.deliver(bench.now, 0.7)])
+        positions = dict(venue.matching.positions(""))
+        assert all(0 <= abs(positions.get(name, 0)) <= abs(lots) for name, lots in owned.items())
+        assert all(positions.get(name, 0) * lots >= 0 for name, lots in owned.items()), "it was turned"
+    text = bench.engine.flattening.text
+    assert text == "flat" or text.startswith("failed: ")
+    if text == "flat":
+        assert venue.matching.positions("") == venue.matching.open_orders("") == ()
+
+
+def feed_all(bench: Bench, venue: CarelessVenue, events: list[Event]) -> None:
+    """Feed events, and send what they cause; what sells is no larger than what the engine believes is held."""
+    for event in events:
+        if isinstance(event, BookSnapshot) and not venue.connected:
+            continue
+        actions = bench.feed(event)
+        for order in places(actions):
+            held = bench.engine.desks[order.instrument].position.lots + bench.engine.desks[order.instrument].carry
+            assert order.reduce_only and order.size <= abs(held) and order.side == (SELL if held > 0 else BUY)
+        venue.send(actions, bench.now)
 
 
 @pytest.mark.parametrize("seed", range(30))

@@ -89,7 +89,7 @@ def test_without_a_quoter_one_is_started_for_it(holding: Stack) -> None:
 
 def test_a_press_in_the_middle_stops_even_that(holding: Stack) -> None:
     """Pressed while it sells, nothing more is placed, and the command says so."""
-    flattening = holding.run("flatten", "flatten", "--json")
+    flattening = holding.begin("flatten", "flatten", "--json")
     holding.wait(lambda: holding.status()["state"] == "reduce", 15, "the selling")
     press = holding.press("stop that")
     placed = len(placed_since(holding, 0))

@@ -16,10 +16,11 @@ from mmpi.actions import (
     RequestLatch,
     RequestReconcile,
     ScheduleCancel,
+    TimeInForce,
 )
 from mmpi.events import DeadManReport, ExecReport, ExecType
-from mmpi.instrument import BUY
-from mmpi.runtime.board import LATCHED, PAUSED, RUN, HaltWord
+from mmpi.instrument import BUY, SELL
+from mmpi.runtime.board import LATCHED, PAUSED, REDUCE, RUN, HaltWord
 from mmpi.runtime.gateway import PaperGateway, VenueGateway
 
 NOW = 1_700_000_000_000_000_000
@@ -110,6 +111,56 @@ def test_a_halt_word_stops_orders_alone(tmp_path: Path, state: int) -> None:
     gateway.send(approved(PLACE, CANCEL, QUERY), NOW)
     assert wire.frames == [b"CancelOrder", b"QueryOrder"]
     assert reports(gateway) == [("0x01", ExecType.REJECTED, "halted")]
+
+
+SELL_OFF = NewOrder("A", "0x05", SELL, 99, 1, -2, TimeInForce.IOC, reduce_only=True)
+
+
+def test_reduce_lets_pass_what_only_reduces(tmp_path: Path) -> None:
+    """Under REDUCE an order leaves if it says to the venue that it only reduces; a quote or an amend does not."""
+    wire = Wire()
+    gateway = venue_gateway(wire, word(tmp_path, REDUCE))
+    gateway.send(approved(SELL_OFF, CANCEL), NOW)
+    assert (wire.frames, reports(gateway)) == ([b"CancelOrder", b"NewOrder"], [])
+    gateway.send(approved(PLACE, AMEND), NOW)
+    assert wire.frames == [b"CancelOrder", b"NewOrder"]
+    assert [(name, what) for name, what, _ in reports(gateway)] == [
+        ("0x02", ExecType.CANCEL_REJECTED), ("0x04", ExecType.REJECTED), ("0x01", ExecType.REJECTED),
+    ]  # fmt: skip
+
+
+def test_a_frame_with_one_order_that_may_not_leave_does_not(tmp_path: Path) -> None:
+    """Orders of one event share a signature: with a quote among them none of them leaves."""
+    wire = Wire()
+    gateway = venue_gateway(wire, word(tmp_path, REDUCE))
+    gateway.send(approved(SELL_OFF, PLACE), NOW)
+    assert (wire.frames, [name for name, _, _ in reports(gateway)]) == ([], ["0x05", "0x01"])
+
+
+@pytest.mark.parametrize("state", [PAUSED, LATCHED])
+def test_outside_reduce_nothing_leaves_because_it_reduces(tmp_path: Path, state: int) -> None:
+    """I3: neither under a pause nor under a latch does it help an order that it only reduces."""
+    wire = Wire()
+    gateway = venue_gateway(wire, word(tmp_path, state))
+    gateway.send(approved(SELL_OFF), NOW)
+    assert (wire.frames, reports(gateway)) == ([], [("0x05", ExecType.REJECTED, "halted")])
+
+
+def test_a_press_while_a_sale_is_signed_is_seen(tmp_path: Path) -> None:
+    """What only reduces is looked at immediately before the write, too; and so is the guardian's beat."""
+    for stop in (lambda halt: halt.set(LATCHED, "pressed"), lambda halt: halt.beat(1)):
+        wire, halt = Wire(), word(tmp_path, REDUCE)
+        gateway = venue_gateway(wire, halt)
+        sign = wire.frames_for
+
+        def slow(actions: Sequence[Approved], now: int) -> list[bytes]:
+            frames = sign(actions, now)  # noqa: B023
+            stop(halt)  # noqa: B023
+            return frames
+
+        gateway._session.send = slow  # type: ignore[method-assign]
+        gateway.send(approved(SELL_OFF), NOW)
+        assert (wire.frames, reports(gateway)) == ([], [("0x05", ExecType.REJECTED, "halted")])
 
 
 def test_a_word_set_while_signing_is_seen(tmp_path: Path) -> None:
@@ -226,6 +277,16 @@ class Exchange:
         """Keep."""
         assert now == NOW
         self.got += [each.action for each in actions]
+
+
+def test_paper_sells_under_the_same_word(tmp_path: Path) -> None:
+    """Under REDUCE the simulated exchange gets what only reduces, and no quote."""
+    exchange = Exchange()
+    gateway = PaperGateway(exchange, word(tmp_path, REDUCE), lambda _: None)
+    gateway.send(approved(SELL_OFF, CANCEL), NOW)
+    gateway.send(approved(PLACE, CANCEL), NOW)
+    assert exchange.got == [SELL_OFF, CANCEL, CANCEL]
+    assert reports(gateway) == [("0x01", ExecType.REJECTED, "halted")]
 
 
 @pytest.mark.parametrize("state", [RUN, PAUSED, LATCHED, None])

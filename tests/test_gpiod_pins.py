@@ -251,6 +251,8 @@ def test_a_line_requested_anew_counts_anew(box: tuple[FakeChip, GpiodLines]) -> 
     chip.requests[5].edge(RISING)
     owned.beat(0)
     assert owned.take_edges() == [Edges(5, 1, 1, 0)]
+    owned.beat(0)
+    chip.requests[5].edge(FALLING)
     owned.as_output(5, 1)
     assert chip.requests[5].settings.direction.name == "OUTPUT"
     assert not shows(owned)

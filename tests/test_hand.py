@@ -173,6 +173,9 @@ async def test_an_order_in_a_market_that_stays_unknown(tmp_path: Path, monkeypat
 
         monkeypatch.setattr(hand, "_learn_markets", learn_nothing)
         (here,) = place(venue, cloid(1))
+        eth, now = GENERATED["ETH"], time.time_ns()
+        bids, asks = (((eth.ticks(price), eth.lots("1")),) for price in ("4001", "4002"))
+        venue.venue.on_market(BookSnapshot(now, "ETH", now, 1, bids, asks))
         body = signed(orders(order("4000", "0.01", cloid=cloid(2), asset=ETH_ASSET)), QUOTER, nonce=next(_nonces))
         there = int(status(venue.venue.act(body, time.time_ns()))["resting"]["oid"])
         await until(lambda: len(hand.live) == 2)
@@ -379,7 +382,7 @@ async def test_a_list_older_than_the_stream_is_no_zero(tmp_path: Path, monkeypat
 
 
 async def test_an_order_that_comes_alive_is_not_kept_waiting(tmp_path: Path) -> None:
-    """While a question waits for its weight or its answer, a birth is told at once."""
+    """While a question waits for its weight, a birth is told at once."""
     async with practice(tmp_path) as venue, held(of(venue)) as hand:
         hand._questions.allowance.charge(BURST, time.monotonic())
         began = time.monotonic()

@@ -162,14 +162,17 @@ def test_an_old_word_turns_into_a_fault() -> None:
     assert display.at(back)[0] == Lamps(green=True)
 
 
-@given(st.sampled_from(TABLE), st.integers(0, 5 * SECOND), st.integers(0, 1 * SECOND))
-def test_what_is_shown_holds_until_it_says(pattern: Pattern, t: Nanos, more: Nanos) -> None:
+@given(st.sampled_from(TABLE), st.integers(0, OLD), st.integers(0, 5 * SECOND), st.integers(0, 2 * SECOND))
+def test_what_is_shown_holds_until_it_says(pattern: Pattern, again: Nanos, t: Nanos, more: Nanos) -> None:
     """Between a look and its `until` nothing changes, going over to a fault included."""
     display = Display("starting", START)
     display.show(pattern.name, START)
-    shown, until = display.at(START + t)
-    assert until > START + t
-    assert display.at(min(START + t + more, until - 1))[0] == shown
+    told = START + again
+    display.show(pattern.name, told)
+    shown, until = display.at(told + t)
+    assert until > told + t
+    assert until <= max(told + OLD + 1, told + t + SECOND), "going over to a fault is not slept through"
+    assert display.at(min(told + t + more, until - 1))[0] == shown
 
 
 def test_the_last_sign_never_gets_old() -> None:
@@ -211,10 +214,10 @@ class Bulbs:
         if self.broken:
             raise DeviceError(self.broken)
 
-    def until(self, shown: Lamps) -> None:
-        """Return once they were set like this; fail after 5 s."""
+    def until(self, shown: Lamps, seconds: float = 5.0) -> None:
+        """Return once they were set like this; fail after this long."""
         with self.changed:
-            assert self.changed.wait_for(lambda: self.seen and self.seen[-1] == shown, 5), self.seen
+            assert self.changed.wait_for(lambda: self.seen and self.seen[-1] == shown, seconds), self.seen
 
 
 def test_the_lights_follow_and_go_out() -> None:
@@ -225,8 +228,9 @@ def test_the_lights_follow_and_go_out() -> None:
     bulbs.until(Lamps(amber=True))
     lights.show("quoting", clock.now)
     bulbs.until(Lamps(green=True))
+    # The next change of `quoting` would be in 1.8 s.
     lights.show("fault", clock.now)
-    bulbs.until(Lamps(red=True))
+    bulbs.until(Lamps(red=True), 1.2)
     lights.close()
     assert bulbs.seen[-1] == Lamps()
     assert not any(thread.name == "lights" and thread.is_alive() for thread in threading.enumerate())

@@ -9,10 +9,10 @@ from runtime_builders import Door, HandClock, Shelf
 
 from mmpi.engine import Engine
 from mmpi.errors import JournalError
-from mmpi.events import Connected, Event, ExecReport, ExecType, Halted, Reconciled, Resumed, Stopping, Timer
+from mmpi.events import Connected, Event, ExecReport, ExecType, Flatten, Halted, Reconciled, Resumed, Stopping, Timer
 from mmpi.instrument import MILLISECOND, SECOND
 from mmpi.runtime import loop as loop_module
-from mmpi.runtime.board import LATCHED, PAUSED, RUN, HaltWord, StatusBoard
+from mmpi.runtime.board import LATCHED, PAUSED, REDUCE, RUN, HaltWord, StatusBoard
 from mmpi.runtime.loop import HEARTBEAT, PUBLISH, Loop
 
 START = 1_700_000_000 * SECOND
@@ -74,6 +74,34 @@ def test_the_word_becomes_events(stand: Stand) -> None:
     paused = stand.guardian.set(PAUSED, "stale")
     assert (stand.tick(), stand.board.acknowledged) == (["Halted"], paused)
     assert stand.sink.events[-1] == Halted(stand.clock.time, False, "stale")
+
+
+@pytest.mark.parametrize(("state", "event"), [(LATCHED, "Halted"), (PAUSED, "Halted"), (RUN, "Resumed")])
+def test_reduce_becomes_one_event_and_any_other_state_ends_it(stand: Stand, state: int, event: str) -> None:
+    """REDUCE is told once, with its reason, and acknowledged; the next state of the word ends what it began."""
+    assert stand.guardian is not None
+    stand.tick()
+    generation = stand.guardian.set(REDUCE, "flatten by hand")
+    assert stand.tick() == ["Flatten"]
+    assert stand.sink.events[-1] == Flatten(stand.clock.time, "flatten by hand")
+    assert (stand.tick(), stand.board.acknowledged) == ([], generation)
+    assert (stand.engine.blocked, stand.engine.flattening.active) == ("flattening: flatten by hand", True)
+    generation = stand.guardian.set(state, "over")
+    assert (stand.tick(), stand.board.acknowledged) == ([event], generation)
+    assert (stand.engine.flattening.active, stand.engine.flattening.text) == (False, "")
+
+
+def test_reduce_by_a_guardian_that_is_gone(stand: Stand) -> None:
+    """It counts only with a live guardian; one that comes back with the same word begins it anew."""
+    assert stand.guardian is not None
+    stand.guardian.set(REDUCE, "flatten")
+    assert stand.tick() == ["Flatten", "Timer"]
+    stand.beat(1100 * MILLISECOND)
+    assert stand.tick() == ["Halted"]
+    assert stand.sink.events[-1] == Halted(stand.clock.time, False, "no guardian")
+    assert not stand.engine.flattening.active
+    stand.beat()
+    assert stand.tick() == ["Flatten"]
 
 
 @pytest.mark.parametrize("ago", [1100 * MILLISECOND, -3600 * SECOND], ids=["silent", "of another boot"])

@@ -247,7 +247,7 @@ def test_a_press_while_it_reloads(box: Box) -> None:
         box.let_go()
         box.quoting()
         with OrderWatch(stack.port) as watch:
-            reloading = stack.run("reload", "reload", "--json")
+            reloading = stack.begin("reload", "reload", "--json")
             time.sleep(moment)
             box.press()
             reloading.wait(40)

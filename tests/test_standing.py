@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmpi.actions import RequestLatch
-from mmpi.events import ClockTrust, ExecType, Halted
+from mmpi.events import ClockTrust, ExecType, Flatten, Halted
 from mmpi.standing import Standing, StandingState
 
 NOW = 1
@@ -97,6 +97,36 @@ def test_a_pause_is_told_from_a_latch() -> None:
     assert standing.why("", "") == "paused: network"
     standing.on_halted(Halted(NOW, True, ""))
     assert standing.why("", "") == "latched: halted"
+
+
+def test_flattening_is_a_halt_of_its_own() -> None:
+    """It forbids quoting, lasts until the word says something else, and leaves a latch to be lifted by a person."""
+    standing = sound()
+    standing.on_halted(Halted(NOW, True, "button"))
+    standing.on_flatten(Flatten(NOW, "by hand"))
+    assert (standing.why("drawdown", ""), standing.may_trade("")) == ("flattening: by hand", False)
+    assert (standing.latched, standing.reconciled) == (True, False)
+    standing.on_halted(Halted(NOW, False, "flattened"))
+    assert (standing.why("", ""), standing.flatten) == ("paused: flattened", False)
+    standing.on_flatten(Flatten(NOW, ""))
+    assert standing.why("", "") == "flattening: flatten"
+    assert standing.on_resumed() is True
+    assert (standing.flatten, standing.halt) == (False, "")
+
+
+@pytest.mark.parametrize(
+    ("cause", "shown"),
+    [(stop, "stopping"), (fault, "venue: agent unknown"), (clock, f"clock: {OFF}"),
+     (Standing.on_disconnected, "connecting"), (Standing.on_connected, "reconciling")],
+)  # fmt: skip
+def test_what_holds_up_even_what_reduces(cause: Callable[[Standing], None], shown: str) -> None:
+    """A stop, a venue that refuses, a clock, no connection, no picture of the account; the first two for good."""
+    standing = sound()
+    standing.on_flatten(Flatten(NOW, "by hand"))
+    standing.reconciled = True
+    assert (standing.holds_up(), standing.is_ending) == ("", False)
+    cause(standing)
+    assert (standing.holds_up(), standing.is_ending) == (shown, cause in (stop, fault))
 
 
 @pytest.mark.parametrize(

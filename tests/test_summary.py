@@ -7,7 +7,7 @@ from engine_builders import A, B, Bench, book
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmpi.events import ExecType
+from mmpi.events import ExecType, Flatten
 from mmpi.instrument import MONEY_SCALE
 from mmpi.runtime.summary import SHOWN_LEVELS, rss_mb, summarise
 from mmpi.status import Latency, PnlStatus, Summary
@@ -48,6 +48,20 @@ def test_a_quoting_engine() -> None:
     ]  # fmt: skip
     assert (instrument.bids, instrument.asks) == ([("999", "5")], [("1001", "5")])
     assert shown.orders.placed == 4
+
+
+def test_flattening_is_told() -> None:
+    """Nobody asked, working, done: in the words that the guardian acts on."""
+    bench = Bench().start()
+    assert (summary(Bench()).flatten, summary(bench).flatten) == ("", "")
+    bench.feed(Flatten(bench.now, "by hand"))
+    shown = summary(bench)
+    assert (shown.state, shown.reason, shown.flatten) == ("flattening", "flattening: by hand", "working: reconciling")
+    bench.acknowledge()
+    bench.confirm()
+    assert summary(bench).flatten == "flat"
+    bench.halt("flattened", latched=False)
+    assert summary(bench).flatten == ""
 
 
 def test_a_blocked_engine() -> None:

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmpi.instrument import SECOND
-from mmpi.tripwires import ASKED_AGAIN, DAY, MAX_DOUBTS, MINUTE, Tripwires
+from mmpi.tripwires import ASKED_AGAIN, DAY, FILLS_PER_MINUTE, MAX_DOUBTS, MINUTE, UNKNOWN_FATES, Tripwires
 
 NOON = 20_000 * DAY + DAY // 2
 MIDNIGHT = 20_001 * DAY
@@ -49,8 +49,8 @@ def test_fills_in_any_minute() -> None:
     """One more than allowed within 60 s trips, at whatever second the minute begins."""
     wire = wires(fills=3)
     times = [0, 1, 2, MINUTE + 1]
-    assert [wire.filled(NOON + at) for at in times] == [False, False, False, False]
-    assert [wire.filled(NOON + MINUTE + at) for at in (2, 3, 4)] == [False, False, True]
+    assert [bool(wire.filled(NOON + at)) for at in times] == [False, False, False, False]
+    assert [wire.filled(NOON + MINUTE + at) for at in (2, 3, 4)] == ["", "", FILLS_PER_MINUTE]
 
 
 @given(st.lists(st.integers(0, 20 * SECOND), max_size=60), st.integers(1, 6))
@@ -60,7 +60,7 @@ def test_fills_against_a_plain_count(gaps: list[int], most: int) -> None:
     for gap in gaps:
         now += gap
         times.append(now)
-        assert wire.filled(now) == (sum(now - each < MINUTE for each in times) > most)
+        assert bool(wire.filled(now)) == (sum(now - each < MINUTE for each in times) > most)
         assert len(wire.checkpoint().fills) <= most + 1
 
 
@@ -68,7 +68,7 @@ def test_a_fate_that_stays_unknown() -> None:
     """Asked every 5 s for a minute without an answer trips; a doubt that ended in between begins anew."""
     wire = wires()
     asked = [wire.doubted("a", NOON + at * SECOND) for at in range(0, 61, 5)]
-    assert asked == [False] * 12 + [True]
+    assert asked == [""] * 12 + [UNKNOWN_FATES]
     wire = wires()
     wire.doubted("a", NOON)
     later = NOON + 55 * SECOND + ASKED_AGAIN

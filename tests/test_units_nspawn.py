@@ -268,6 +268,44 @@ def test_a_wrong_edit_does_not_take_the_guardian_away(quoting: Box) -> None:
     quoting.wait(lambda: quoting.show(QUOTER, "ActiveState") == "active", 15, "the quoter, once it is mended")
 
 
+def test_a_reload_keeps_processes_and_secrets(quoting: Box) -> None:
+    """`mmpi reload` by root, who has no credentials, has both services begin anew with the new configuration, in the
+    same processes and with the keys that each of them was given."""
+    before = [(quoting.pid(unit), quoting.show(unit, "NRestarts")) for unit in (GUARDIAN, QUOTER)]
+    quoting.check("sed", "-i", "s/^levels = 3 /levels = 1 /", "/etc/mmpi/mmpi.toml")
+    quoting.check("mmpi", "reload", timeout=60)
+    quoting.wait(lambda: quoting.orders() == 6, 30, "a ladder of one level, beside the one of two")
+    assert [(quoting.pid(unit), quoting.show(unit, "NRestarts")) for unit in (GUARDIAN, QUOTER)] == before
+
+
+def test_encrypted_secrets(quoting: Box) -> None:
+    """With the drop-in of docs/service.md the keys are read from files that only this machine can decrypt."""
+    quoting.check("systemctl", "stop", "mmpi.target")
+    quoting.check("sh", "-c", "umask 077; mkdir -p /etc/credstore.encrypted /run/systemd/system/mmpi-quoter.service.d")
+    for name in ("account", "quoter.key"):
+        place = f"/etc/credstore.encrypted/mmpi.{name}"
+        quoting.check("systemd-creds", "--with-key=host", f"--name={name}", "encrypt", f"/opt/kept/mmpi.{name}", place)
+    quoting.check("rm", "/etc/credstore/mmpi.quoter.key")
+    text = (ROOT / "docs" / "service.md").read_text().partition("# mmpi-quoter.service.d/secrets.conf\n")[2]
+    drop_in = "\n".join(line.strip() for line in text.splitlines()[:4])
+    place = "/run/systemd/system/mmpi-quoter.service.d/secrets.conf"
+    quoting.check("sh", "-c", f"cat >{place} <<'END'\n{drop_in}\nEND\nsystemctl daemon-reload")
+    quoting.check("systemctl", "start", "mmpi.target")
+    wait_quoting(quoting)
+    quoting.check("sh", "-c", f"rm {place} && systemctl daemon-reload")
+
+
+def test_what_the_services_take_of_memory(quoting: Box) -> None:
+    """At their greatest both are far below their limits: the guardian below 45 MB, the quoter below 50 MB."""
+    peaks = {}
+    for unit in (GUARDIAN, QUOTER):
+        status = quoting.check("cat", f"/proc/{quoting.pid(unit)}/status")
+        peaks[unit] = int(status.partition("VmHWM:")[2].split()[0]) / 1024
+    print(peaks)
+    assert peaks[GUARDIAN] < 45, peaks
+    assert peaks[QUOTER] < 50, peaks
+
+
 def test_what_root_made_by_hand_is_no_obstacle(quoting: Box) -> None:
     """Files that root's own `mmpi guardian` and `mmpi run` left behind belong to the services at the next start."""
     quoting.check("systemctl", "stop", "mmpi.target")

@@ -4,8 +4,9 @@ import asyncio
 import random
 import socket
 import ssl
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from websockets.asyncio.server import ServerConnection, serve
 
 from mmpi.errors import ConfigError
 from mmpi.runtime import websocket
+from mmpi.runtime.addresses import Addresses
 from mmpi.runtime.websocket import Link
 
 TEXT_X, GOODBYE = b"\x81\x01x", b"\x88\x02\x03\xe9"
@@ -308,6 +310,90 @@ async def test_an_old_certificate_of_somebody_else_is_refused(tmp_path: Path) ->
         async with kept_up(link):
             await until(lambda: len(ear.closed) >= 4)
     assert ear.opened == 0
+
+
+def remembering(host: str, *addresses: str) -> Addresses:
+    """Return addresses that remember these of a host."""
+    known = Addresses()
+    known._known[host] = addresses
+    return known
+
+
+@pytest.fixture
+def no_resolver(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave no name but the addresses themselves."""
+
+    def getaddrinfo(*_: object, **__: object) -> object:
+        raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+
+
+@contextmanager
+def black_hole(address: str, port: int) -> Iterator[None]:
+    """Have nobody answer at an address: its queue of connections is full."""
+    with socket.socket() as hole, ExitStack() as queue:
+        hole.bind((address, port))
+        hole.listen(0)
+        for _ in range(2):
+            one = queue.enter_context(socket.socket())
+            one.setblocking(False)
+            one.connect_ex((address, port))
+        yield
+
+
+@pytest.mark.usefixtures("no_resolver")
+async def test_a_dead_first_address_costs_little_and_once() -> None:
+    """No name is resolved and nobody answers at the first address remembered: the second within 1.5 s, then at once."""
+    ear = Ear()
+    async with server(lambda peer: peer.wait_closed()) as url:
+        port = int(url.split(":")[2].split("/")[0])
+        known = remembering("venue.example", "127.0.0.2", "127.0.0.1")
+        link = Link(
+            f"ws://venue.example:{port}/ws", ear.on_open, ear.on_frame, ear.closed.append, addresses=known
+        )
+        with black_hole("127.0.0.2", port):
+            began = time.monotonic()
+            async with kept_up(link):
+                await until(lambda: link.open)
+                assert 1.0 < time.monotonic() - began < 1.5
+                began = time.monotonic()
+                link.abort("again")
+                await until(lambda: link.connects == 2)
+                assert time.monotonic() - began < 0.5
+    assert ear.closed[0] == "again"
+
+
+@pytest.mark.usefixtures("no_resolver")
+async def test_an_address_is_believed_only_for_its_name(tmp_path: Path) -> None:
+    """A remembered address that belongs to somebody else by now fails for its name, and the next one is tried."""
+    pytest.importorskip("cryptography", reason="the practice extra (cryptography) is not installed")
+    from mmpi.practice.hyperliquid.tls import server_context
+
+    context, ca_file = server_context(tmp_path / "tls")
+    async with serve(lambda peer: peer.wait_closed(), "127.0.0.1", 0, ssl=context) as running:
+        port = next(iter(running.sockets)).getsockname()[1]
+        stranger, own = Ear(), Ear()
+        wrong = Link(
+            f"wss://venue.example:{port}/ws", stranger.on_open, stranger.on_frame, stranger.closed.append,
+            ca_file=str(ca_file), addresses=remembering("venue.example", "127.0.0.1"),
+        )  # fmt: skip
+        right = Link(
+            f"wss://localhost:{port}/ws", own.on_open, own.on_frame, own.closed.append,
+            ca_file=str(ca_file), addresses=remembering("localhost", "127.0.0.3", "127.0.0.1"),
+        )  # fmt: skip
+        async with kept_up(wrong), kept_up(right):
+            await until(lambda: right.open and len(stranger.closed) >= 3)
+    assert stranger.opened == 0
+    assert all("Hostname mismatch" in why for why in stranger.closed)
+
+
+async def test_small_frames_are_not_held_back() -> None:
+    """Nagle's delay is off: an order must not wait for the acknowledgement of the frame before it."""
+    async with server(lambda peer: peer.wait_closed()) as url, kept_up(link := Ear().link(url)):
+        await until(lambda: link.open)
+        assert link._transport is not None
+        assert link._transport.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 async def test_cancelling_ends_the_connection() -> None:

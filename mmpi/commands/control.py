@@ -122,10 +122,17 @@ def _arm(args: argparse.Namespace, runtime: Path, state: Path) -> int:
 
 
 def _arm_alone(args: argparse.Namespace, state: Path) -> int:
-    """Without a guardian the latch file is ours to write."""
+    """Without a guardian the latch file is ours to write, unless arming is the button's business."""
+    from mmpi.commands.resolved import resolved
     from mmpi.device.latch import Latch
+    from mmpi.runtime.scope import scope_of
+    from mmpi.sections import Box
 
-    stored = Latch(state / "latch.json").arm(person(), "armed by hand", time.time_ns())
+    box = resolved(args.config, Box)
+    if box.pins.backend != "none" and not box.guardian.allow_remote_arm:
+        how = "start the guardian and hold the button at the box"
+        raise RefusedError(f"only hands at the box arm: {how} (guardian.allow_remote_arm is false)")
+    stored = Latch(state / "latch.json").arm(person(), "armed by hand", time.time_ns(), scope_of(box))
     show(args, {"final": True, "armed": True, "generation": stored.generation}, "armed (no guardian is running)")
     return 0
 

@@ -5,7 +5,6 @@ Invariant: it imports no strategy, no pydantic and no web framework, so that lit
 
 import argparse
 import asyncio
-import hashlib
 import os
 import signal
 import sys
@@ -25,6 +24,7 @@ from mmpi.guardian import Guardian
 from mmpi.runtime.board import PAUSED, RUN, HaltWord, lock
 from mmpi.runtime.hand import HyperliquidHand
 from mmpi.runtime.ipc import ControlServer
+from mmpi.runtime.scope import scope_of
 from mmpi.runtime.secret_files import keep_out_of_core_dumps, read_address, read_secret
 from mmpi.runtime.service import Systemd, say
 from mmpi.runtime.watch import QuoterWatch
@@ -56,7 +56,7 @@ async def _guard(box: Box) -> bool:
     parts = parts_of(box)
     guardian = Guardian(
         box.guardian, latch, halt, QuoterWatch(paths.status), hand,
-        senses=parts.senses, panel=parts.panel, held=Held(paths.held), scope=_scope(box), progress=systemd.progress,
+        senses=parts.senses, panel=parts.panel, held=Held(paths.held), scope=scope_of(box), progress=systemd.progress,
     )  # fmt: skip
     control = Control(guardian, has_button=parts.panel is not None, more=lambda: {"box": parts.status()})
     parts.start(guardian.look)
@@ -118,17 +118,9 @@ def _boot(box: Box) -> BootRecord:
     return BootRecord(box.paths.boot, Path(box.host.proc_root))
 
 
-def _scope(box: Box) -> str:
-    """Return what an arming is for: live, account and configuration; elsewhere nothing in particular."""
-    if box.venue.mode != "live":
-        return ""
-    account = read_address(Path(box.paths.secrets_dir) / "account")
-    return hashlib.sha256(f"{account} {box.digest}".encode()).hexdigest()
-
-
 def _start_latched(box: Box, latch: Latch) -> str:
     """Return why an armed box begins latched all the same, "" = it does not."""
-    stored, scope = latch.load(), _scope(box)
+    stored, scope = latch.load(), scope_of(box)
     if stored.latched:
         return ""
     if scope and stored.scope != scope:

@@ -77,7 +77,7 @@ class Power(Section):
     )
     good_s: float = number(_POWER.good_s, "Mains back for this long: the pause ends.", ge=0, le=3600)
     shutdown: bool = choice(_POWER.shutdown, "Shut the machine down at the end of hold_off_s; false = only pause.")
-    i2c_bus: int = number(_POWER.i2c_bus, "N of /dev/i2c-N.", ge=0, le=255)
+    i2c_bus: int = number(_POWER.i2c_bus, "N of /dev/i2c-N.", ge=0, le=255, unit="number")
     i2c_address: int = number(_POWER.i2c_address, "Of the gauge.", ge=3, le=119, unit="7-bit address")
     i2c_gauge: Literal["max17048", "ina219"] = choice(_POWER.i2c_gauge, "Chip of the gauge.")
     i2c_fail_below: float = number(
@@ -89,7 +89,11 @@ class Power(Section):
         unit="% an hour, or mA",
     )
     i2c_shunt_ohms: float = number(
-        _POWER.i2c_shunt_ohms, "ina219: its resistor; negative if it is the other way round. Not 0.", ge=-10, le=10
+        _POWER.i2c_shunt_ohms,
+        "ina219: its resistor; negative if it is the other way round. Not 0.",
+        ge=-10,
+        le=10,
+        unit="ohm",
     )
 
 
@@ -100,8 +104,8 @@ class Host(Section):
         _HOST.max_temperature_c, "Of the processor; a Pi throttles at 80 to 85.", ge=0, le=120, unit="degrees Celsius"
     )
     max_cpu_percent: float = number(_HOST.max_cpu_percent, "Of all cores, over a minute.", ge=0, le=100)
-    min_memory_mb: float = number(_HOST.min_memory_mb, "Available memory.", ge=0, le=65_536)
-    min_disk_mb: float = number(_HOST.min_disk_mb, "Free where state_dir is.", ge=0, le=1_048_576)
+    min_memory_mb: float = number(_HOST.min_memory_mb, "Available memory.", ge=0, le=65_536, unit="MB")
+    min_disk_mb: float = number(_HOST.min_disk_mb, "Free where state_dir is.", ge=0, le=1_048_576, unit="MB")
     undervoltage_pauses: bool = choice(_HOST.undervoltage_pauses, "A supply too weak, by the kernel's word.")
     throttled_pauses: bool = choice(_HOST.throttled_pauses, "A processor slowed down, by the kernel's word.")
     sysfs_root: str = folder("Where the kernel's sysfs is. Empty = /sys.")

@@ -221,7 +221,7 @@ class Risk(Section):
     )
     flatten_step_bps: float = number(_RISK.flatten_step_bps, "More for each further one.", ge=0, le=5000)
     flatten_max_bps: float = number(
-        _RISK.flatten_max_bps, "The most that any of them allows; at most price_band_bps.", gt=0, le=5000
+        _RISK.flatten_max_bps, "The most that any of them allows; none leaves price_band_bps.", gt=0, le=5000
     )
     flatten_attempts: int = number(_RISK.flatten_attempts, "Orders for each instrument.", ge=1, le=1000)
     override_reason: str = text(

@@ -152,9 +152,6 @@ def _order_of_limits(settings: Settings) -> Iterator[Problem]:
     for (lower_key, lower), (upper_key, upper) in zip(chain, chain[1:], strict=False):
         if lower > upper:
             yield Problem((lower_key, upper_key), f"at most {upper_key} ({money_text(upper)})")
-    if max(risk.flatten_base_bps, risk.flatten_max_bps) > risk.price_band_bps:
-        broken = ("risk.flatten_max_bps", "risk.flatten_base_bps", "risk.price_band_bps")
-        yield Problem(broken, f"at most risk.price_band_bps ({risk.price_band_bps}), as flatten_base_bps")
     if risk.warn_percent > risk.critical_percent:
         keys = ("risk.warn_percent", "risk.critical_percent")
         yield Problem(keys, f"at most risk.critical_percent ({risk.critical_percent})")

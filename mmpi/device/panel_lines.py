@@ -52,8 +52,17 @@ class PanelConfig(msgspec.Struct, frozen=True):
 class PanelLines:
     """Every wire of a panel, open; get it by `open`."""
 
-    def __init__(self, factory: "LineFactory", inputs: Mapping[str, Any], outputs: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        factory: "LineFactory",
+        lines: Mapping[str, int],
+        inputs: Mapping[str, Any],
+        outputs: Mapping[str, Any],
+    ) -> None:
+        """`lines`: the number of each input; `inputs`, `outputs`: gpiozero's devices."""
         self._factory, self._inputs, self._outputs = factory, inputs, outputs
+        self._names: Final = {line: name for name, line in lines.items()}
+        self._failed: Final = _failures()
 
     @classmethod
     def open(cls, config: PanelConfig) -> "PanelLines":
@@ -64,12 +73,14 @@ class PanelLines:
     @classmethod
     def on(cls, factory: "LineFactory", config: PanelConfig) -> "PanelLines":
         """Return the lines on a factory that is open; it is closed again if one of them is not to be had."""
-        inputs, outputs = (*CONTACTS, "power"), LAMPS
+        inputs = {name: config.line(name) for name in (*CONTACTS, "power") if config.line(name) >= 0}
+        outputs = [name for name in LAMPS if config.line(name) >= 0]
         try:
             return cls(
                 factory,
-                {name: _input(factory, name, config) for name in inputs if config.line(name) >= 0},
-                {name: _output(factory, name, config) for name in outputs if config.line(name) >= 0},
+                inputs,
+                {name: _input(factory, name, config) for name in inputs},
+                {name: _output(factory, name, config) for name in outputs},
             )
         except BaseException:
             factory.close()
@@ -87,23 +98,17 @@ class PanelLines:
 
     def level(self, name: str) -> int | None:
         """Return the level of an input, None if it is not wired."""
-        from gpiozero.exc import GPIOZeroError
-
         device = self._inputs.get(name)
         if device is None:
             return None
         try:
             return int(device.pin.state)
-        except (DeviceError, GPIOZeroError, AttributeError, OSError, ValueError) as error:
+        except self._failed as error:
             raise DeviceError(f"pins.{name}: {error}") from None
 
     def take_edges(self) -> dict[str, int]:
         """Return how many edges each input had since the last call; what had none is not in it."""
-        counts = {edges.line: edges.count for edges in self._factory.take_edges()}
-        if not counts:
-            return {}
-        numbers = {name: int(device.pin.info.name.removeprefix("GPIO")) for name, device in self._inputs.items()}
-        return {name: counts[number] for name, number in numbers.items() if number in counts}
+        return {self._names[edges.line]: edges.count for edges in self._factory.take_edges()}
 
     def beat(self, now: Nanos) -> None:
         """Say once a look that we live."""
@@ -111,25 +116,21 @@ class PanelLines:
 
     def light(self, lamps: Lamps) -> None:
         """Set the lamps that are wired; DeviceError names the first that could not be set, after trying them all."""
-        from gpiozero.exc import GPIOZeroError
-
         problem = ""
         for name, device in self._outputs.items():
             try:
                 device.value = getattr(lamps, name)
-            except (DeviceError, GPIOZeroError, AttributeError, OSError, ValueError) as error:
+            except self._failed as error:
                 problem = problem or f"pins.{name}: {error}"
         if problem:
             raise DeviceError(problem)
 
     def close(self) -> None:
         """Give everything up; what fails at it was lost before."""
-        from gpiozero.exc import GPIOZeroError
-
         for device in (*self._inputs.values(), *self._outputs.values()):
-            with suppress(DeviceError, GPIOZeroError, OSError, ValueError):
+            with suppress(*self._failed):
                 device.close()
-        with suppress(DeviceError, GPIOZeroError, OSError, ValueError):
+        with suppress(*self._failed):
             self._factory.close()
 
 
@@ -148,10 +149,15 @@ def _output(factory: "LineFactory", name: str, config: PanelConfig) -> Any:
 
 def _made(name: str, config: PanelConfig, make: Any) -> Any:
     """Return the device on a line; DeviceError names the setting, as two of them may name one line."""
-    from gpiozero.exc import GPIOZeroError
-
     line = config.line(name)
     try:
         return make(line)
-    except (DeviceError, GPIOZeroError, OSError, ValueError) as error:
+    except _failures() as error:
         raise DeviceError(f"pins.{name} = {line}: {error}") from None
+
+
+def _failures() -> tuple[type[Exception], ...]:
+    """Return what a device raises that is lost, closed by the other thread, or never was; imports gpiozero."""
+    from gpiozero.exc import GPIOZeroError
+
+    return (DeviceError, GPIOZeroError, AttributeError, OSError, ValueError)

@@ -34,10 +34,11 @@ def cancel_weight(orders: int) -> int:
 class Allowance:
     """A bucket of request weight that refills, and a pause that doubles with every refusal for too many requests."""
 
-    def __init__(self) -> None:
-        """It begins full."""
+    def __init__(self, per_minute: int = PER_MINUTE) -> None:
+        """It begins full, with BURST; `per_minute` 0 = weight is not counted."""
         self.refused = 0
         """How often the venue refused something for the number of requests."""
+        self._per_minute = per_minute
         self._left = float(BURST)
         self._at = 0.0
         self._not_before = 0.0
@@ -46,7 +47,7 @@ class Allowance:
     def wait_s(self, weight: int, now: float) -> float:
         """Return how long a question of this weight has to wait, 0 = not at all."""
         self._refill(now)
-        missing = max(0.0, weight - self._left) * 60 / PER_MINUTE
+        missing = max(0.0, weight - self._left) * 60 / self._per_minute if self._per_minute else 0.0
         return max(missing, self._not_before - now, 0.0)
 
     def charge(self, weight: int, now: float) -> None:
@@ -65,5 +66,5 @@ class Allowance:
         self._back_off_s = 0.0
 
     def _refill(self, now: float) -> None:
-        self._left = min(float(BURST), self._left + max(0.0, now - self._at) * PER_MINUTE / 60)
+        self._left = min(float(BURST), self._left + max(0.0, now - self._at) * self._per_minute / 60)
         self._at = max(self._at, now)

@@ -91,7 +91,7 @@ class HaltWord:
 
     @property
     def state(self) -> int:
-        """Return RUN, PAUSED or LATCHED; an unknown value reads as LATCHED."""
+        """Return RUN, PAUSED, LATCHED or REDUCE; an unknown value reads as LATCHED."""
         return self.read()[0]
 
     @property
@@ -99,13 +99,13 @@ class HaltWord:
         """Return how many times the word was set."""
         return self.read()[1]
 
-    def permits(self, now_ns: int) -> bool:
-        """Return True if orders may leave at monotonic time `now_ns`: RUN, by a guardian that is alive."""
-        return self.read()[0] == RUN and self.is_guarded(now_ns)
+    def permits(self, now_ns: int, *, reducing: bool = False) -> bool:
+        """Return True if orders may leave at monotonic time `now_ns`: RUN, by a guardian that is alive.
 
-    def permits_reducing(self, now_ns: int) -> bool:
-        """Return True if orders that only reduce a position may leave: REDUCE, or RUN, by a guardian that is alive."""
-        return self.read()[0] in (RUN, REDUCE) and self.is_guarded(now_ns)
+        `reducing`: orders that can only reduce a position, which REDUCE lets pass as well.
+        """
+        state = self.read()[0]
+        return (state == RUN or (reducing and state == REDUCE)) and self.is_guarded(now_ns)
 
     def is_guarded(self, now_ns: int) -> bool:
         """Return True if the guardian was alive just before monotonic time `now_ns`.

@@ -99,15 +99,8 @@ class PaperGateway:
 
 def _permits(halt: HaltWord, entries: Sequence[Approved]) -> bool:
     """Return True if the halt word lets these orders pass: all of them, or those that all only reduce."""
-    now = time.monotonic_ns()
-    if halt.permits(now):
-        return True
-    return all(_only_reduces(approved) for approved in entries) and halt.permits_reducing(now)
-
-
-def _only_reduces(approved: Approved) -> bool:
-    action = approved.action
-    return isinstance(action, NewOrder) and action.reduce_only
+    only = all(isinstance(each.action, NewOrder) and each.action.reduce_only for each in entries)
+    return halt.permits(time.monotonic_ns(), reducing=only)
 
 
 def _ask_latch(actions: Sequence[Approved], on_latch: Callable[[str], None]) -> None:

@@ -17,7 +17,7 @@ from mmpi.errors import ConfigError, RemoteError
 from mmpi.events import OpenOrder
 from mmpi.instrument import Nanos
 from mmpi.runtime.addresses import SHARED, Addresses
-from mmpi.runtime.allowance import LIGHT, LIST, ROLE, cancel_weight
+from mmpi.runtime.allowance import LIGHT, LIST, PER_MINUTE, ROLE, Allowance, cancel_weight
 from mmpi.runtime.questions import Questions
 from mmpi.runtime.service import say
 from mmpi.runtime.venue_clock import VenueClock
@@ -69,8 +69,12 @@ class HyperliquidHand:
         vault: str = "",
         ca_file: str = "",
         addresses: Addresses = SHARED,
+        weight_per_minute: int = PER_MINUTE,
     ) -> None:
-        """Take where the key came from too, to name it if the venue does not accept it."""
+        """Take where the key came from too, to name it if the venue does not accept it.
+
+        `weight_per_minute` is the guardian's part of what the network address may ask; 0 = do not count.
+        """
         self.ready = False
         self.news = asyncio.Event()
         """Set when an order of ours comes alive."""
@@ -88,7 +92,7 @@ class HyperliquidHand:
         self._link = Link(
             url, self._opened, self._frame, self._closed, ca_file=ca_file, any_date=True, addresses=addresses
         )
-        self._questions = Questions(self._link, ANSWER_TIMEOUT_S)
+        self._questions = Questions(self._link, Allowance(weight_per_minute), ANSWER_TIMEOUT_S)
         self._opening: asyncio.Task[None] | None = None
         self._timing: asyncio.Task[None] | None = None
         self._told = False
@@ -130,7 +134,11 @@ class HyperliquidHand:
         if not self.ready:
             raise RemoteError("hyperliquid: the guardian's session is not up yet")
         self._birth.clear()
-        await _first(self._prove(), self._birth.wait())
+        if not await _before(self._questions.afford(LIST + LIGHT), self._birth):
+            return self._orders.orders()
+        await self._ask_all()
+        if (left := self._clock.unsettled_s(time.monotonic_ns())) > 0:
+            raise RemoteError(f"hyperliquid: the venue's clock went back; orders may come alive for {left:.0f} s more")
         return self._orders.orders()
 
     async def cancel(self, orders: Sequence[OpenOrder]) -> None:
@@ -171,15 +179,8 @@ class HyperliquidHand:
 
     # Asking ---------------------------------------------------------------------------------------------------------
 
-    async def _prove(self) -> None:
-        """Make `live` what the venue says; RemoteError if it does not say, or what it says proves nothing yet."""
-        await self._ask_all()
-        if (left := self._clock.unsettled_s(time.monotonic_ns())) > 0:
-            raise RemoteError(f"hyperliquid: the venue's clock went back; orders may come alive for {left:.0f} s more")
-
     async def _ask_all(self) -> None:
         """Ask for our open orders and the venue's time; RemoteError without an answer, or if a market is unknown."""
-        await self._questions.afford(LIST + LIGHT)
         listing = self._questions.post(
             lambda number: cancelling.open_orders_request(number, self._trader), LIST, self._listed
         )
@@ -264,6 +265,7 @@ class HyperliquidHand:
         """Learn the markets and whether our key is accepted, once; then the time and our orders."""
         if not self._accepted:
             await self._check_key(await self._learn_markets())
+        await self._questions.afford(LIST + LIGHT)
         await self._ask_all()
 
     async def _learn_markets(self) -> Meta:
@@ -314,17 +316,15 @@ def _batches(orders: Sequence[OpenOrder], *, by_market: bool) -> Iterator[Sequen
             yield group[start : start + CANCELS_A_FRAME]
 
 
-async def _first(*works: Coroutine[Any, Any, object]) -> None:
-    """Return when the first of these ends, and end the others; raise what it raised."""
-    tasks = [asyncio.ensure_future(work) for work in works]
+async def _before(work: Coroutine[Any, Any, None], event: asyncio.Event) -> bool:
+    """Return whether the work was done before the event came; it ends then."""
+    tasks = [asyncio.ensure_future(work), asyncio.ensure_future(event.wait())]
     try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        return tasks[0].done()
     finally:
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-    for task in done:
-        task.result()
 
 
 def _is_accepted(answer: PostResponse) -> bool:

@@ -27,10 +27,10 @@ T = TypeVar("T")
 class Questions:
     """Over one link; `failures` counts what was not answered as it should have been."""
 
-    def __init__(self, link: Link, timeout_s: float) -> None:
+    def __init__(self, link: Link, allowance: Allowance, timeout_s: float) -> None:
         """`timeout_s` is for every answer that nobody gives another time."""
         self.failures = 0
-        self.allowance = Allowance()
+        self.allowance = allowance
         self._link = link
         self._posts = Posts(link.send, timeout_s)
         self._unanswered = 0

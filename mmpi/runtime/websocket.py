@@ -178,7 +178,7 @@ class Link(asyncio.Protocol):
             await self._connect(addresses[:MAX_TRIED])
         try:
             await asyncio.wait({self._closed}, timeout=CONNECT_TIMEOUT_S)
-            if not self.open:
+            if not self.open and not self._closed.done():
                 self._addresses.failed(self._uri.host, self._address)
                 self.abort("handshake not answered")
             await self._closed

@@ -13,6 +13,7 @@ import msgspec
 
 from mmpi.actions import AmendOrder, NewOrder, TimeInForce
 from mmpi.instrument import BUY, Instrument
+from mmpi.venues.hyperliquid.messages import FIRST_SPOT
 from mmpi.venues.hyperliquid.signing import Signer
 
 PING: Final = b'{"method":"ping"}'
@@ -93,7 +94,8 @@ def _order(order: NewOrder | AmendOrder, instrument: Instrument, asset: int) -> 
         "b": order.side == BUY,
         "p": instrument.price_text(order.price),
         "s": instrument.size_text(order.size),
-        "r": order.reduce_only,
+        # The venue refuses it for spot, where what is sold is what is held, so that a sale can only reduce.
+        "r": order.reduce_only and asset < FIRST_SPOT,
         "t": {"limit": {"tif": TIME_IN_FORCE[order.time_in_force]}},
         "c": order.cl_ord_id,
     }
