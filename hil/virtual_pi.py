@@ -116,7 +116,8 @@ class VirtualPi:
     def _emulator(self, kernel: Path, initramfs: Path, place: Path) -> "subprocess.Popen[bytes]":
         return subprocess.Popen(
             [
-                *_DIES_WITH_US, EMULATOR, "-M", "virt", "-accel", "tcg", "-cpu", "cortex-a53", "-nodefaults", "-no-reboot",
+                *_DIES_WITH_US, EMULATOR,
+                "-M", "virt", "-accel", "tcg", "-cpu", "cortex-a53", "-nodefaults", "-no-reboot",
                 "-m", str(self._memory_mb), "-smp", str(self._cores), "-display", "none", "-serial", "stdio",
                 "-kernel", str(kernel), "-initrd", str(initramfs),
                 "-append", "console=ttyAMA0 rdinit=/init panic=-1 quiet loglevel=1",

@@ -24,6 +24,7 @@ COMMANDS: Final = {
     "flatten": ("asking", "sell what is held, by orders that can only reduce, and stay paused"),
     "reload": ("asking", "check the configuration, and have both daemons begin anew with it"),
     "status": ("status", "what the box is doing now"),
+    "selftest": ("selftest", "walk through buttons and lamps after wiring"),
     "check": ("settings", "check the configuration; print every value and where it comes from"),
     "schema": ("settings", "print the JSON Schema of the configuration"),
     "backtest": ("backtest", "run the quoter over recorded or generated market data"),
@@ -37,7 +38,8 @@ COMMANDS: Final = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Return the exit code: 0 fine, 2 bad usage or input, 3 refused for safety, 4 remote failure, 1 our bug."""
+    """Return the exit code: 0 fine, 2 bad usage or input, 3 refused for safety, 4 remote failure or
+    hardware that did not pass, 1 our bug."""
     args = _parser().parse_args(argv)
     try:
         run: Callable[[argparse.Namespace], int] = importlib.import_module(
@@ -163,6 +165,11 @@ def _reasoned(command: argparse.ArgumentParser) -> None:
 
 def _kill(command: argparse.ArgumentParser) -> None:
     command.add_argument("--reason", default="kill button", help="written into the latch")
+
+
+def _selftest(command: argparse.ArgumentParser) -> None:
+    text = "nobody is there: this program plays the person, too; virtual pins only"
+    command.add_argument("--unattended", action="store_true", help=text)
 
 
 def _check(command: argparse.ArgumentParser) -> None:
@@ -317,6 +324,7 @@ _OPTIONS: Final[dict[str, Callable[[argparse.ArgumentParser], None]]] = {
     "pause": _reasoned,
     "flatten": _reasoned,
     "check": _check,
+    "selftest": _selftest,
     "backtest": _backtest,
     "bench": _bench,
     "calibrate": _calibrate,

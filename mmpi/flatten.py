@@ -18,7 +18,7 @@ from mmpi.instrument import BUY, SECOND, SELL, Instrument, Lots, Nanos, Side, Ti
 from mmpi.orders import Order
 from mmpi.risk import RiskConfig
 from mmpi.standing import Standing
-from mmpi.structs import State
+from mmpi.structs import Leaf, State
 
 FLATTEN_LEVEL: Final = -2
 """Level of an order that flattens: no rung of a ladder."""
@@ -52,10 +52,10 @@ class FlattenState(State, frozen=True):
     text: str
 
 
-class Sale(State, frozen=True):
+class Sale(Leaf, frozen=True):
     """What to place: a limit order that reduces, immediate or cancelled."""
 
-    side: Side
+    side: "Side"
     price: Ticks
     size: Lots
 
@@ -116,7 +116,7 @@ class Flattening:
         if len(self._checking) < len(self._unsure) and now - self._asked < CHECK:
             self._checking = []
             return False
-        self._asked = now
+        self._asked, self.wake = now, now + PAUSE
         return True
 
     def sale(self, desk: Desk, stale_after: Nanos, now: Nanos) -> Sale | None:

@@ -95,14 +95,20 @@ class Placement:
             desk.instrument.name, cl_ord_id, sale.side, sale.price, sale.size, FLATTEN_LEVEL, TimeInForce.IOC,
             reduce_only=True,
         )  # fmt: skip
-        if self._governor.may_place(now, True):
-            return Refusal.REQUEST_BUDGET
+        if spent := self._governor.may_place(now, True):
+            return self._spent(spent)
         approved = self._gate.approve(order, desk.instrument, desk.exposure(0), now)
         if isinstance(approved, Approved):
             self.counter += 1
             self._governor.sent(1, 0, 0, now)
             desk.orders.sent(Order(cl_ord_id, sale.side, sale.price, sale.size, FLATTEN_LEVEL, now))
         return approved
+
+    def _spent(self, what: str) -> Refusal:
+        """Return the refusal, counted, of an order for which no requests are left: what the governor said is spent."""
+        refusal = Refusal.REQUEST_BUDGET if what == "budget" else Refusal.REQUEST_WEIGHT
+        self._gate.count(refusal)
+        return refusal
 
     def must_pull(self, desk: Desk) -> bool:
         """Return True if an order works that would increase a position which has reached CRITICAL: no time to wait."""
@@ -166,7 +172,7 @@ class Placement:
                 name, replaced.cl_ord_id, replaced.order_id, cl_ord_id, side, target.price, target.size, target.level
             )
         if spent and (spent := self._governor.may_place(now, reduces(action, exposure))):
-            self._gate.count(Refusal.REQUEST_BUDGET if spent == "budget" else Refusal.REQUEST_WEIGHT)
+            self._spent(spent)
             return None
         approved = self._gate.approve(action, desk.instrument, exposure, now)
         if not isinstance(approved, Approved):

@@ -37,6 +37,7 @@ from mmpi.events import (
     Event,
     ExecReport,
     ExecType,
+    Flatten,
     Funding,
     Halted,
     OpenOrder,
@@ -310,7 +311,7 @@ _KINDS = (
 """Weighed so that the engine quotes about half of the time."""
 
 
-_UPKEEP_KINDS = (*("switch",) * 3, "switch_lost", "fired", "budget", "clock", "refused", "fault", "freeze")
+_UPKEEP_KINDS = (*("switch",) * 3, "switch_lost", "fired", "budget", "clock", "refused", "fault", "freeze", "flatten")
 
 
 def wild_events(
@@ -407,6 +408,8 @@ def _session_event(wild: Wild, now: int) -> Event:
             return Halted(now, wild.a % 2 == 0, "button")
         case "resumed":
             return Resumed(now)
+        case "flatten":
+            return Flatten(now, "by hand")
         case "switch":
             until = (now + AHEAD, now + 1, 0)[wild.b % 3]
             return DeadManReport(now, "sim", until, ExecType.NEW)

@@ -44,6 +44,7 @@ def resolver(monkeypatch: pytest.MonkeyPatch) -> Iterator[Resolver]:
     made = Resolver()
     monkeypatch.setattr(socket, "getaddrinfo", made)
     monkeypatch.setattr(module, "LOOK_UP_S", 0.1)
+    monkeypatch.setattr(module, "KNOWN_S", 0.1)
     yield made
     made.hangs.set()
 

@@ -12,12 +12,14 @@ from pathlib import Path
 import pytest
 
 from mmpi.errors import ConfigError, RefusedError
+from mmpi.instrument import SECOND
 from mmpi.runtime.board import (
     HALT_BYTES,
     LATCHED,
     MAX_REASON,
     MAX_STATUS,
     PAUSED,
+    REDUCE,
     RUN,
     STATUS_BYTES,
     HaltWord,
@@ -174,14 +176,15 @@ def test_an_unknown_state_reads_as_latched(tmp_path: Path) -> None:
 
 def test_what_each_state_permits(tmp_path: Path) -> None:
     """RUN permits every order, REDUCE those that only reduce, all else none; and none without a live guardian."""
+    now = time.monotonic_ns()
     word = HaltWord.create(tmp_path / "halt")
     for state in (RUN, PAUSED, LATCHED, REDUCE, 4, 255):
         word.set(state, "test")
-        word.beat(NOW)
-        permitted = (word.permits(NOW), word.permits(NOW, reducing=True))
+        word.beat(now)
+        permitted = (word.permits(now), word.permits(now, reducing=True))
         assert permitted == (state == RUN, state in (RUN, REDUCE))
-        word.beat(NOW - 2 * SECOND)
-        assert not (word.permits(NOW) or word.permits(NOW, reducing=True))
+        word.beat(now - 2 * SECOND)
+        assert not (word.permits(now) or word.permits(now, reducing=True))
 
 
 def test_a_reason_is_never_half_of_one(tmp_path: Path) -> None:

@@ -28,13 +28,23 @@ from engine_builders import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmpi.actions import Action, AmendOrder, CancelOrder, NewOrder, QueryOrder, RequestLatch, RequestReconcile
+from mmpi.actions import (
+    Action,
+    AmendOrder,
+    CancelOrder,
+    NewOrder,
+    QueryOrder,
+    RequestLatch,
+    RequestReconcile,
+    TimeInForce,
+)
 from mmpi.config.models import MOST_INSTRUMENTS
 from mmpi.deadman import AHEAD
 from mmpi.desk import MAX_FUNDING_IDS
 from mmpi.differ import WORKING
 from mmpi.engine import Engine, EngineParams
 from mmpi.events import Event, ExecType, OpenOrder, Stopping, Timer
+from mmpi.flatten import FLATTEN_LEVEL
 from mmpi.instrument import BUY, MONEY_SCALE, SECOND, SELL, Side, make_instrument
 from mmpi.journal.record import MAX_PAYLOAD, Checkpoint, encode_payload
 from mmpi.orders import MAX_EXEC_IDS, MAX_FINISHED, Order, OrdStatus
@@ -525,7 +535,10 @@ def one_step(bench: Bench, event: Event) -> list[Action]:
     assert engine.violations == 0
     new = entries(actions)
     assert len({each.cl_ord_id for each in new}) == len(new)
-    if new:
+    if engine.standing.flatten:
+        assert all(each.reduce_only and each.time_in_force is TimeInForce.IOC for each in new)
+        assert not new or (engine.gate.reducing and engine.standing.holds_up() == "" and not engine.quoting)
+    elif new:
         assert engine.quoting
         assert engine.standing.connected
         assert engine.standing.reconciled
@@ -544,14 +557,15 @@ def one_step(bench: Bench, event: Event) -> list[Action]:
         assert len(leaving) == len(cancels(own)) + len(amends(own)), "no order leaves twice"
         check_places(bench, name, entries(own), leaving, before)
         if engine.standing.connected and (engine.blocked or desk.fault):
-            assert not [each for each in desk.orders.live.values() if each.status in WORKING], "blocked, not pulled"
-            assert not entries(own)
+            working = [each for each in desk.orders.live.values() if each.status in WORKING]
+            assert all(each.level == FLATTEN_LEVEL for each in working), "blocked, not pulled"
+            assert engine.standing.flatten or not entries(own)
     assert all(time in (0, now + AHEAD) for time in schedules(actions))
     assert len(schedules(actions)) <= 1
     if isinstance(event, Timer):
         assert engine.wake_at == 0 or engine.wake_at > now, "a timer answered is not asked for again"
     if not engine.standing.connected:
-        assert engine.wake_at == 0
+        assert engine.wake_at == 0 or engine.flattening.active
         assert not actions or isinstance(actions[0], RequestLatch)
     return actions
 
@@ -569,7 +583,7 @@ def check_places(
         for _, _, _, other in [key for key in before if key[:3] == (name, new.side, new.level)]:
             assert other in leaving or other not in desk.orders.live or desk.orders.live[other].level != new.level
         for other_order in desk.orders.live.values():
-            if other_order.side != new.side:
+            if other_order.side != new.side and new.level != FLATTEN_LEVEL:
                 assert new.side * (other_order.price - new.price) > 0, "two own orders crossed"
     if placed:
         at = desk.exposure(0)

@@ -4,7 +4,7 @@ import random
 
 import msgspec
 import pytest
-from engine_builders import VENUE, WIDE, A, B, Bench, CarelessVenue, book, listing, places, report
+from engine_builders import VENUE, WIDE, A, B, Bench, CarelessVenue, book, cancels, listing, places, report
 
 from mmpi.actions import CancelOrder, NewOrder, RequestLatch, RequestReconcile, TimeInForce
 from mmpi.events import (
@@ -227,6 +227,18 @@ def test_a_fill_that_never_comes_is_no_reason_to_sell_twice() -> None:
     assert bench.reconcile() == [RequestReconcile("position")]
     assert bench.reconcile() == []
     assert bench.engine.flattening.text == "flat"
+
+
+def test_an_order_that_does_not_end_by_itself_is_cancelled() -> None:
+    """Taken, and then no word: a sale that is over its time is cancelled like any order, halted or not."""
+    for halted in (False, True):
+        bench = holding(9)
+        (first,) = flatten(bench)
+        bench.tell(first.cl_ord_id, ExecType.NEW)
+        if halted:
+            bench.halt()
+        assert cancels(bench.after(4).book()) == []
+        assert [each.cl_ord_id for each in cancels(bench.after(1).book())] == [first.cl_ord_id]
 
 
 def test_what_is_too_little_for_the_venue_is_named() -> None:

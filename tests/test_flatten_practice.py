@@ -51,6 +51,8 @@ class Floor:
         self.engine.handle(Halted(self.now, False, "nothing is quoted here"))
         self.frames: deque[bytes] = deque()
         self.deaf = False
+        self.sold: list[dict[str, Any]] = []
+        """The orders that reached the venue, as they stood on the wire."""
 
     def book_of(self, name: str, bid: float, ask_: float, size: float) -> BookSnapshot:
         """Return a book of one level a side, from decimals; 0 leaves its side empty."""
@@ -67,6 +69,7 @@ class Floor:
 
     def connect(self) -> None:
         """Open a session and subscribe."""
+        self.deaf = False
         self.session = HyperliquidSession(self.markets, MASTER, Signer(QUOTER, mainnet=False), PREFIX, 2000)
         self.client = Client(self.hub, self, self._answer, lambda topic, now: info.snapshot(self.venue, topic, now))
         for frame in self.session.connected(self.now):
@@ -74,9 +77,10 @@ class Floor:
         self.feed([Connected(self.now, "hyperliquid")])
 
     def cut(self) -> None:
-        """End the session; what is on its way is lost."""
+        """End the session; what is on its way is lost, and so is what is said into the dead line."""
         self.client.close()
         self.frames.clear()
+        self.deaf = True
         self.feed([*self.session.disconnected(self.now), Disconnected(self.now, "hyperliquid", "cut")])
 
     def feed(self, events: list[Event]) -> None:
@@ -86,7 +90,8 @@ class Floor:
                 actions = self.engine.handle(event)
                 if actions:
                     for frame in self.session.send(actions, self.now):
-                        self.client.receive(frame, self.now)
+                        if not self.deaf:
+                            self.client.receive(frame, self.now)
             if not self.frames:
                 return
             events = self.session.receive(self.frames.popleft(), self.now)
@@ -97,6 +102,7 @@ class Floor:
         for each in books:
             self.venue.on_market(msgspec.structs.replace(each, recv_ts=self.now, exch_ts=self.now))
         self.venue.tick(self.now)
+        self.feed([])
         self.feed([Timer(self.now)])
         return self.engine.flattening.text
 
@@ -110,12 +116,9 @@ class Floor:
         held = ask(self.venue, "clearinghouseState")["assetPositions"]
         return {each["position"]["coin"]: each["position"]["szi"] for each in held if float(each["position"]["szi"])}
 
-    def ours(self) -> list[dict[str, Any]]:
-        """Return the orders that the engine placed."""
-        return [each for each in self.venue.placed_log() if (each.get("cloid") or "").startswith(PREFIX)]
-
     def _answer(self, request: Any, now: int) -> Any:
         if request.type == "action":
+            self.sold += request.payload["action"].get("orders", [])
             return self.venue.act(request.payload, now)
         return {"type": request.payload.get("type"), "data": info.answer(self.venue, request.payload, now)}
 
@@ -132,9 +135,11 @@ def test_one_order_sells_everything(tmp_path: Path) -> None:
     floor.connect()
     floor.venue.on_market(floor.book_of("BTC", 100000, 100001, 1))
     assert floor.flatten() == "flat"
-    (sold,) = floor.ours()
-    assert (sold["side"], sold["sz"], sold["limitPx"], sold["reduceOnly"]) == ("A", "0.5", "99900", True)
-    assert (sold["status"], floor.positions()) == ("filled", {})
+    (sold,) = floor.sold
+    assert (sold["b"], sold["s"], sold["p"], sold["r"], sold["t"]) == (
+        False, "0.5", "99900", True, {"limit": {"tif": "Ioc"}},
+    )  # fmt: skip
+    assert floor.positions() == {}
 
 
 def test_a_thin_book_is_sold_into_bit_by_bit(tmp_path: Path) -> None:
@@ -143,14 +148,11 @@ def test_a_thin_book_is_sold_into_bit_by_bit(tmp_path: Path) -> None:
     floor = Floor(tmp_path, "BTC")
     buy(floor, "100001", "0.5")
     floor.connect()
-    thin = floor.book_of("BTC", 100000, 100001, 0.2)
-    floor.venue.on_market(thin)
+    floor.venue.on_market(floor.book_of("BTC", 100000, 100001, 0.2))
     assert floor.flatten() == "working: BTC 0.3 left, attempt 1"
-    assert floor.show(floor.book_of("BTC", 100000, 100001, 0.2)) == "working: BTC 0.1 left, attempt 2"
-    assert floor.show(floor.book_of("BTC", 100000, 100001, 0.2)) == "flat"
-    assert [(each["sz"], each["limitPx"]) for each in floor.ours()] == [
-        ("0.5", "99900"), ("0.3", "99800"), ("0.1", "99700"),
-    ]  # fmt: skip
+    assert floor.show(floor.book_of("BTC", 90000, 90001, 0.2)) == "working: BTC 0.1 left, attempt 2"
+    assert floor.show(floor.book_of("BTC", 80000, 80001, 0.2)) == "flat"
+    assert [(each["s"], each["p"]) for each in floor.sold] == [("0.5", "99900"), ("0.3", "89820"), ("0.1", "79760")]
     assert floor.positions() == {}
 
 
@@ -172,11 +174,12 @@ def test_it_ends_when_nobody_ever_buys(tmp_path: Path) -> None:
     floor = Floor(tmp_path, "BTC")
     buy(floor, "100001", "0.5")
     floor.connect()
+    floor.venue.on_market(floor.book_of("BTC", 0, 100001, 1))
     floor.flatten()
     for _ in range(60):
         text = floor.show(floor.book_of("BTC", 0, 100001, 1))
-    assert text.startswith("failed: BTC 0.5 left: Order could not immediately match against any resting orders.")
-    assert len(floor.ours()) <= WIDE.flatten_attempts
+    assert text.startswith("failed: BTC 0.5 left: iocCancelRejected (")
+    assert len(floor.sold) == WIDE.flatten_attempts
     assert floor.positions() == {"BTC": "0.5"}
 
 
@@ -191,8 +194,8 @@ def test_long_and_short_and_little(tmp_path: Path) -> None:
     floor.venue.on_market(floor.book_of("ETH", 3000, 3001, 50))
     floor.flatten()
     assert floor.show() == "flat"
-    assert sorted((each["coin"], each["side"], each["sz"]) for each in floor.ours()) == [
-        ("BTC", "A", "0.00005"), ("ETH", "B", "2"),
+    assert [(each["a"], each["b"], each["s"], each["r"]) for each in floor.sold] == [
+        (0, False, "0.00005", True), (1, True, "2", True),
     ]  # fmt: skip
     assert floor.positions() == {}
 
@@ -218,7 +221,6 @@ def test_the_line_is_cut_while_an_order_is_under_way(tmp_path: Path) -> None:
     buy(floor, "100001", "0.5")
     floor.connect()
     floor.venue.on_market(floor.book_of("BTC", 100000, 100001, 0.2))
-    floor.feed([])
     act = floor.venue.act
 
     def swallowed(body: Any, now: int) -> Any:
@@ -228,7 +230,7 @@ def test_the_line_is_cut_while_an_order_is_under_way(tmp_path: Path) -> None:
     floor.venue.act = swallowed  # type: ignore[method-assign]
     floor.flatten()
     assert floor.positions() == {"BTC": "0.3"}
-    floor.deaf, floor.venue.act = False, act  # type: ignore[method-assign]
+    floor.venue.act = act  # type: ignore[method-assign]
     floor.now += SECOND
     floor.cut()
     assert floor.engine.live_orders() == 1
@@ -237,18 +239,18 @@ def test_the_line_is_cut_while_an_order_is_under_way(tmp_path: Path) -> None:
     for _ in range(20):
         text = floor.show(floor.book_of("BTC", 100000, 100001, 1))
     assert (text, floor.positions()) == ("flat", {})
-    assert [each["sz"] for each in floor.ours()] == ["0.5", "0.3"]
+    assert [each["s"] for each in floor.sold] == ["0.5", "0.3"]
 
 
 def test_a_balance_is_sold_without_the_flag(tmp_path: Path) -> None:
     """Spot knows no reduce-only orders: what is sold there is what is held, and too little of it is named."""
     floor = Floor(tmp_path, PURR.name)
-    floor.venue.on_market(spot_book(ts=NOW + 1))
+    floor.venue.on_market(spot_book(size="1000000", ts=NOW + 1))
     floor.connect()
-    floor.venue.on_market(spot_book(ts=floor.now))
+    floor.venue.on_market(spot_book(size="1000000", ts=floor.now))
     floor.flatten()
-    (sold,) = floor.ours()
-    assert (sold["side"], sold["reduceOnly"]) == ("A", False)
+    (sold,) = floor.sold
+    assert (sold["b"], sold["r"]) == (False, False)
     assert floor.show() == "flat"
     assert "filled" in place(floor.venue, spot_order("0.20001", "51", tif="Ioc"), now=floor.now)
     floor.venue.on_market(spot_book(bid="0.10000", ask="0.10001", ts=floor.now))

@@ -90,6 +90,11 @@ class KillSwitch:
         self._was_fine, self._last = fine, now
         self._judge(now)
 
+    @property
+    def known(self) -> bool:
+        """Return True once two samples said what the contact is; before that no cause means nothing."""
+        return self._first.closed is not None
+
     def present(self) -> dict[str, str]:
         """Return the causes of the last look, each with its detail."""
         return dict(self._tripped)

@@ -24,6 +24,9 @@ RETRY_LATER_S: Final = 2.0
 LATCHED: Final = "latched"
 """The sign that says: latched, proven and on the disk."""
 
+STARTING: Final = "guardian_starting"
+"""The cause of a panel that is not ready: nothing may be quoted by a box whose button is not looked at."""
+
 Open = Callable[[PanelConfig], PanelLines]
 
 
@@ -86,7 +89,10 @@ class FrontPanel:
             self._lose(lines, str(error))
             return self._without_lines(now)
         self._see_to_wake(lines, now)
-        return self._switch.present()
+        causes = self._switch.present()
+        if not causes and self.config.kill >= 0 and not self._switch.known:
+            return {STARTING: "the kill contact has been looked at once only"}
+        return causes
 
     def wants_arming(self, now: Nanos) -> str:  # noqa: ARG002  # the guardian's protocol; holding is timed by looks
         """Return how a person at the box asked to arm, once for each time; "" = nobody did."""
@@ -138,7 +144,7 @@ class FrontPanel:
         self.power_level = None
         if self._was_open or (self._began is not None and now - self._began >= PATIENCE):
             return {"pins": self._trouble or f"not open after {PATIENCE // SECOND} s"}
-        return {"guardian_starting": f"the pins are not open yet{': ' if self._trouble else ''}{self._trouble}"}
+        return {STARTING: f"the pins are not open yet{': ' if self._trouble else ''}{self._trouble}"}
 
     def _lose(self, lines: PanelLines, trouble: str) -> None:
         """Give up lines that cannot be read, and begin anew: what was seen before says nothing about now."""

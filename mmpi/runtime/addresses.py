@@ -20,6 +20,8 @@ import msgspec
 
 LOOK_UP_S: Final = 2.0
 """For the resolver; later than this it is as good as dead, and what is remembered has to do."""
+KNOWN_S: Final = 0.5
+"""For the resolver where something is remembered: a stop does not wait longer for a fresher address."""
 MAX_ADDRESSES: Final = 8
 """Remembered of one host, the most promising first. A content network answers with four, other ones each time."""
 MAX_ANSWER: Final = 4
@@ -72,7 +74,8 @@ class Addresses:
             return (host,)
         looking = wrap_future(self._look_up(host))
         known = self._known.get(host)
-        await wait({looking}, timeout=0.0 if known and host in self._late else LOOK_UP_S)
+        patience = LOOK_UP_S if known is None else 0.0 if host in self._late else KNOWN_S
+        await wait({looking}, timeout=patience)
         if not looking.done():
             with self._lock:
                 if host in self._looking:

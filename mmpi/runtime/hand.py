@@ -128,14 +128,17 @@ class HyperliquidHand:
     async def live_orders(self) -> Sequence[OpenOrder]:
         """Return our live orders by the venue's own answer; RemoteError if there is none, or it proves nothing.
 
-        A question that cannot be paid for yet waits. If an order comes alive meanwhile, what is live by the stream is
-        returned at once: that is no zero, and to be cancelled without delay.
+        A question that must wait, for its weight or after a refusal, is not waited for while the stream shows an order
+        or as soon as it shows one: that is no zero, and to be cancelled without delay.
         """
         if not self.ready:
             raise RemoteError("hyperliquid: the guardian's session is not up yet")
-        self._birth.clear()
-        if not await _before(self._questions.afford(LIST + LIGHT), self._birth):
-            return self._orders.orders()
+        while self._questions.must_wait(LIST + LIGHT):
+            if self.live:
+                return self._orders.orders()
+            # Not even a born order that has ended by now makes this an answer.
+            self._birth.clear()
+            await _either(self._questions.afford(LIST + LIGHT), self._birth)
         await self._ask_all()
         if (left := self._clock.unsettled_s(time.monotonic_ns())) > 0:
             raise RemoteError(f"hyperliquid: the venue's clock went back; orders may come alive for {left:.0f} s more")
@@ -316,12 +319,11 @@ def _batches(orders: Sequence[OpenOrder], *, by_market: bool) -> Iterator[Sequen
             yield group[start : start + CANCELS_A_FRAME]
 
 
-async def _before(work: Coroutine[Any, Any, None], event: asyncio.Event) -> bool:
-    """Return whether the work was done before the event came; it ends then."""
+async def _either(work: Coroutine[Any, Any, None], event: asyncio.Event) -> None:
+    """Return when the work is done or the event has come."""
     tasks = [asyncio.ensure_future(work), asyncio.ensure_future(event.wait())]
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        return tasks[0].done()
     finally:
         for task in tasks:
             task.cancel()

@@ -72,6 +72,10 @@ class Questions:
             await self.afford(weight)
         return info_data(await self.post(info_frame(kind, user), weight, timeout_s=timeout_s), form, kind)
 
+    def must_wait(self, weight: int) -> bool:
+        """Return whether a question of this weight is too early."""
+        return self.allowance.wait_s(weight, time.monotonic()) > 0
+
     async def afford(self, weight: int) -> None:
         """Wait until a question of this weight is within the guardian's part of what the address may ask."""
         while (wait := self.allowance.wait_s(weight, time.monotonic())) > 0:
