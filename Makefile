@@ -43,8 +43,8 @@ lint: setup ## ruff, mypy --strict and the import contracts
 unit: setup ## the unit suite, on two cores
 	$(BIN)/pytest -m "not slow" -n 2
 
-slow: setup oracle ## the process-level suites, one after the other
-	$(BIN)/pytest -m slow
+slow: setup oracle ## the process-level suites, file by file on two cores
+	$(BIN)/pytest -m slow -n 2 --dist loadfile --durations=25
 
 bench: setup ## measure speed and memory; the table is written to bench/table.txt, too
 	$(BIN)/python bench/run.py --out bench/table.txt $(ARGS)

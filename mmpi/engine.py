@@ -349,7 +349,7 @@ class Engine:
         return [*self._keep_up(now), self.reconciling.ask("stopping", now)]
 
     def _breached(self, now: Nanos) -> list[Approved]:
-        if self._latch_asked or self.standing.flatten:
+        if self._latch_asked or (self.standing.flatten and not self.standing.is_ending):
             # A latch would end what leads out of it; it is asked for when that is over.
             return []
         self._latch_asked = True

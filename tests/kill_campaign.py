@@ -64,6 +64,8 @@ class Round(msgspec.Struct):
     watched_s: float = 0.0
     """How long the server was watched after zero was verified."""
     trouble: str = ""
+    flooded: float = 0.0
+    """Requests a second that guardian.sock took meanwhile."""
     failures: list[str] = msgspec.field(default_factory=list)
 
     def check(self, holds: bool, claim: str) -> None:
@@ -92,6 +94,7 @@ def kill_round(
     if isinstance(stack, TroubledStack):
         now.trouble = stack.trouble.name
         stack.end_trouble()
+        now.flooded = stack.flooded
     status = stack.status()
     now.check(status["latch"] == "latched" and status["verified_zero"], f"latched and verified, not {status}")
     now.check(latch_file(stack) == "latched", "latch.json says latched")

@@ -22,6 +22,8 @@ from mmpi.events import (
 from mmpi.flatten import DOUBT, FLATTEN_LEVEL, GIVE_UP, PAUSE
 from mmpi.instrument import BUY, MONEY_SCALE, SECOND, SELL, make_instrument
 from mmpi.risk import Refusal, RiskConfig
+from mmpi.sim.exchange import Matching, SimConfig
+from mmpi.sim.venue import SimVenue
 
 
 def holding(lots: int, risk: RiskConfig = WIDE) -> Bench:
@@ -91,6 +93,18 @@ def test_the_three_tiers(lots: int, bid: int, ask: int, price: int) -> None:
     bench.book(bid, ask)
     (sold,) = places(bench.reconcile(A=lots))
     assert (sold.price, sold.side, sold.size) == (price, SELL if lots > 0 else BUY, abs(lots))
+
+
+@pytest.mark.parametrize(
+    ("lots", "bid", "ask", "price"), [(5, 900, 0, 950), (5, 1200, 0, 1050), (-5, 0, 1200, 1050), (-5, 0, 900, 950)]
+)
+def test_no_touch_leads_out_of_the_price_band(lots: int, bid: int, ask: int, price: int) -> None:
+    """A side that jumped away from the last valid mid is followed as far as the gate lets any order go."""
+    bench = holding(lots, msgspec.structs.replace(WIDE, price_band_bps=500.0))
+    bench.feed(Flatten(bench.now, "flatten"))
+    bench.acknowledge()
+    bench.book(bid, ask)
+    assert [each.price for each in places(bench.reconcile(A=lots))] == [price]
 
 
 def test_a_stale_book_is_no_touch() -> None:
@@ -213,7 +227,8 @@ def test_a_fill_that_comes_late_is_waited_for() -> None:
     """An answer may overtake the fills it speaks of: the next order is for what the venue says is held, not more."""
     bench = holding(9)
     (first,) = flatten(bench)
-    assert bench.tell(first.cl_ord_id, ExecType.CANCELED) == [RequestReconcile("flatten")]
+    assert bench.after(1).tell(first.cl_ord_id, ExecType.CANCELED) == [RequestReconcile("flatten")]
+    assert bench.engine.wake_at > bench.now
     assert places(bench.after(1).book()) == []
     assert places(bench.fill(bench.engine.desks["A"].orders.finished[first.cl_ord_id], 6)) == []
     assert [each.size for each in places(bench.reconcile(A=3))] == [3]
@@ -331,6 +346,10 @@ def test_a_limit_touched_meanwhile_latches_afterwards() -> None:
     assert (second.side, second.size) == (SELL, 5)
     assert bench.halt("flattened", latched=False)[0] == RequestLatch("session_loss")
     assert RequestLatch("session_loss") not in bench.halt("session_loss")
+    bench = holding(9, msgspec.structs.replace(WIDE, session_loss=1000 * MONEY_SCALE))
+    flatten(bench)
+    bench.book(799, 801)
+    assert RequestLatch("session_loss") in bench.stop(), "an end is no time to wait for another"
 
 
 def test_selling_is_no_flood_of_fills() -> None:
@@ -414,6 +433,35 @@ def test_a_careless_venue_is_sold_out_at(seed: int) -> None:
     assert text == "flat" or text.startswith("failed: ")
     if text == "flat":
         assert venue.matching.positions("") == venue.matching.open_orders("") == ()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_on_paper_too(seed: int) -> None:
+    """The simulated exchange, with latency on both ways: the ladder goes, the position is sold, and that is all."""
+    chance = random.Random(seed)
+    bench, config = Bench(), SimConfig(latency_in_ms=40.0, latency_out_ms=60.0, jitter_ms=30.0)
+    sim = SimVenue(Matching({"A": A}, config), config, chance)
+
+    def live_through(seconds: float, size: int) -> None:
+        end = bench.now + round(seconds * SECOND)
+        while bench.now < end:
+            bench.now += SECOND // 10
+            shown = book(bench.now, chance.randrange(990, 1000), chance.randrange(1001, 1010), size=size)
+            sim.market(shown)
+            for event in (*sim.due(bench.now), shown, Timer(bench.now)):
+                sim.send(bench.engine.handle(event), bench.now)
+
+    sim.send(bench.engine.handle(Connected(bench.now, "sim")), bench.now)
+    live_through(30, 3)
+    position = bench.engine.desks["A"].position
+    bench.fill("0x" + "77" * 16, 25, 1000, BUY)
+    sim._matching._positions["", "A"] = position.lots
+    held = position.lots
+    sim.send(bench.engine.handle(Flatten(bench.now, "flatten")), bench.now)
+    live_through(20, 9)
+    assert held and bench.engine.flattening.text == "flat"
+    assert (position.lots, sim._matching.positions(""), sim._matching.open_orders("")) == (0, (), ())
+    assert (bench.engine.violations, bench.engine.reconciling.taken) == (0, 0)
 
 
 def feed_all(bench: Bench, venue: CarelessVenue, events: list[Event]) -> None:

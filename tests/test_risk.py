@@ -16,6 +16,7 @@ from mmpi.actions import (
     RequestLatch,
     RequestReconcile,
     ScheduleCancel,
+    TimeInForce,
 )
 from mmpi.instrument import BUY, MONEY_SCALE, SECOND, SELL, Side, make_instrument
 from mmpi.ports import Quote, QuoteLevel
@@ -57,6 +58,28 @@ def verdict(risk: RiskGate, action: NewOrder, at: Exposure | None = None, now: i
         return answer
     assert answer == Approved(now, action)
     return None
+
+
+# What reduces, and nothing else -----------------------------------------------------------------------------------
+
+
+@given(
+    st.sampled_from([BUY, SELL]), st.integers(1, 40), st.booleans(), st.integers(-20, 20), st.integers(0, 20),
+    st.integers(0, 20), st.booleans(),
+)  # fmt: skip
+def test_a_reducing_gate_lets_pass_exactly_what_closes(
+    side: Side, size: int, flag: bool, position: int, buys: int, sells: int, breach: bool
+) -> None:
+    """Open or not, limit touched or not: an order passes if it says reduce-only and, all else of its side filled
+    first, ends at zero at the farthest."""
+    risk = gate(max_position=1, max_order=1, max_instrument=1, max_total=1)
+    risk.open, risk.reducing, risk.breach = False, True, "drawdown" if breach else ""
+    asked = NewOrder("A", "0x1", side, 1000, size, 0, TimeInForce.IOC, reduce_only=flag)
+    at = exposure(position, buys, sells, age=10**12)
+    ahead = buys if side == BUY else sells
+    closes = -side * position >= size + ahead
+    answer = risk.approve(asked, A, at, NOW)
+    assert answer == (Approved(NOW, asked) if flag and closes else Refusal.NOT_REDUCING)
 
 
 # Each refusal, at its edge ----------------------------------------------------------------------------------------

@@ -145,6 +145,8 @@ class TroubledStack(Stack):
         # Presses come quicker here than the venue's weight would come back; the server has no limits (see Stack).
         self._more.setdefault("MMPI_VENUE__WEIGHT_PER_MINUTE", "0")
         self.names = Names(folder / "names") if trouble.dns else None
+        self.flooded = 0.0
+        """Requests a second that guardian.sock took from the last flood."""
         self._context: ssl.SSLContext | None = None
         self._flood: Flood | None = None
 
@@ -213,7 +215,7 @@ class TroubledStack(Stack):
         if self.names is not None:
             self.names.known()
         if self._flood is not None:
-            self._flood.end()
+            self.flooded = self._flood.end()
             self._flood = None
 
     def _start(self, name: str, command: tuple[str, ...], more: Mapping[str, str] | None = None) -> Process:
@@ -228,17 +230,18 @@ class Flood:
     def __init__(self, path: Path, connections: int = 4) -> None:
         self.sent = 0
         """Requests that the socket took."""
-        self._path = path
+        self._path, self._began = path, time.monotonic()
         self._ended = threading.Event()
         self._threads = [threading.Thread(target=self._run, args=(connections,), daemon=True) for _ in range(1)]
         for thread in self._threads:
             thread.start()
 
-    def end(self) -> None:
-        """Stop it."""
+    def end(self) -> float:
+        """Stop it; return how many requests a second the socket took."""
         self._ended.set()
         for thread in self._threads:
             thread.join()
+        return self.sent / (time.monotonic() - self._began)
 
     def _run(self, connections: int) -> None:
         peers: list[socket.socket] = []
