@@ -27,6 +27,7 @@ from mmpi.instrument import BUY, SECOND, Instrument, make_instrument
 from mmpi.journal.record import Checkpoint
 from mmpi.journal.writer import JournalWriter
 from mmpi.runtime import ipc
+from mmpi.runtime.addresses import SHARED
 from mmpi.runtime.board import HaltWord, StatusBoard, lock
 from mmpi.runtime.build import build_id
 from mmpi.runtime.clock_watch import ClockWatch
@@ -89,6 +90,7 @@ class _Quoter:
         self.settings = settings
         self.clock = SteadyClock()
         self.live = settings.venue.mode in ("practice", "live")
+        SHARED.keep_in(settings.paths.addresses)
         self.halt = _halt_word(settings, required=self.live and settings.guardian.required)
         self.prefix = next_prefix(Path(settings.paths.state_dir))
         self.loop: Loop
@@ -119,7 +121,8 @@ class _Quoter:
                 self._summary(), self.failure or self._fault(), self.again, bool(self.engine.standing.fault)
             )
         finally:
-            self.systemd.stopping()
+            if not self.again:
+                self.systemd.stopping()
             feed.cancel()
             journal.close()
 

@@ -83,6 +83,9 @@ CAUSES: Final = {cause.name: cause for cause in TABLE}
 HELD: Final = ("by_hand", "by_remote", "flattened")
 """Pauses that a person set, and that only a person ends."""
 
+NO_SELLING: Final = ("guardian_starting", "quoter_heartbeat", "quoter_died", "venue_session", "reload")
+"""Pauses in which not even what is held is sold: nobody could do it, or stop it. A hot box may still be made flat."""
+
 
 def latches(name: str) -> bool:
     """Return True if this cause latches; a name that is not in the table does, as it is nobody's."""

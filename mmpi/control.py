@@ -11,8 +11,8 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
-from mmpi.causes import HELD, row_of
-from mmpi.guardian import PASSING, Guardian
+from mmpi.causes import HELD, NO_SELLING, latches, row_of
+from mmpi.guardian import Guardian
 from mmpi.instrument import MILLISECOND
 from mmpi.runtime.board import LATCHED, REDUCE, STATE_NAMES
 from mmpi.runtime.ipc import Answer
@@ -126,7 +126,7 @@ class Control:
     def _not_now(self) -> str:
         """Return what must be over before anything may be placed, though it only reduces; "" = nothing."""
         guardian = self._guardian
-        causes = [*guardian.found, *(name for name in guardian.causes if name not in HELD and name not in PASSING)]
+        causes = [name for name in (*guardian.found, *guardian.causes) if latches(name) or name in NO_SELLING]
         if causes:
             return f"not while there is: {', '.join(dict.fromkeys(causes))}"
         if guardian.watch.alive and guardian.watch.acknowledged(guardian.halt.generation):

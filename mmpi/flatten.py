@@ -102,7 +102,9 @@ class Flattening:
         if standing.is_ending or now - self._since >= GIVE_UP:
             self._give_up([desk for desk in desks if _held(desk)], why)
         else:
-            self.text = self.text if self._tries else f"working: {why}"
+            if not self._tries or not standing.connected or standing.clock:
+                # That the account is read again after each order is nothing to be told of.
+                self.text = f"working: {why}"
             self.wake = now + PAUSE
 
     def must_check(self, desks: Iterable[Desk], now: Nanos) -> bool:

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, Final, TypeVar
 
-from mmpi.causes import HELD, latches
+from mmpi.causes import HELD, NO_SELLING, latches
 from mmpi.device.held import Held
 from mmpi.device.latch import Latch, LatchState
 from mmpi.errors import ConfigError, DeviceError
@@ -255,7 +255,7 @@ class Guardian:
 
     def reduce(self, reason: str) -> None:
         """Let the quoter place what reduces a position, and nothing else; only after a verified zero."""
-        assert self.verified_at and not self.found
+        assert self.verified_at and not any(map(latches, self.found))
         self._halt(REDUCE, reason)
 
     def restore(self, reason: str) -> None:
@@ -294,11 +294,13 @@ class Guardian:
                 self._halt(PAUSED, reason)
                 self._stop(reason)
         elif state == REDUCE:
-            if others := [name for name in self.causes if name not in HELD and name not in PASSING]:
+            if others := [name for name in NO_SELLING if name in self.causes]:
                 self.restore(others[0])
         elif state == PAUSED and self._may_resume(now):
             self.causes.clear()
             self.halt.set(RUN, "")
+            if self.canceller is not None:
+                self.canceller.alone = False
             _say("run")
         elif self._stopping is None and self._is_ready() and (not self.verified_at or self._live()):
             # Not yet verified, or something of ours came alive while nothing may be.
@@ -349,6 +351,8 @@ class Guardian:
     def _halt(self, state: int, reason: str) -> None:
         """Forbid placing, from this instant."""
         self.halt.set(state, reason)
+        if self.canceller is not None:
+            self.canceller.alone = state != REDUCE
         self._halted_at, self._silent_since = _now(), 0
         _say(f"{STATE_NAMES[state]}: {reason}")
 

@@ -62,7 +62,7 @@ class RiskConfig(Config, frozen=True):
     """Slippage of the first order that flattens; each further one has `flatten_step_bps` more, up to the most."""
     flatten_step_bps: float = 10.0
     flatten_max_bps: float = 100.0
-    flatten_attempts: int = 20
+    flatten_attempts: int = 10
 
 
 class Refusal(Enum):

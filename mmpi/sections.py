@@ -178,6 +178,11 @@ class PathSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return Path(self.state_dir) / "boot.json"
 
     @property
+    def addresses(self) -> Path:
+        """Return the file of the venue's last addresses, for when nobody can be asked for them."""
+        return Path(self.state_dir) / "addresses.json"
+
+    @property
     def poweroff(self) -> Path:
         """Return the file whose appearance turns the machine off (mmpi-poweroff.path)."""
         return Path(self.runtime_dir) / "poweroff"

@@ -34,6 +34,7 @@ class FakeHand:
 
     def __init__(self) -> None:
         self.ready = True
+        self.alone = False
         self.news = asyncio.Event()
         self.orders: dict[str, OpenOrder] = {}
         self.unseen: set[str] = set()

@@ -46,6 +46,8 @@ def missing() -> str:
         return f"{_base()} has no systemd to boot"
     if "overlay" not in Path("/proc/filesystems").read_text():
         return "the kernel has no overlay file system"
+    if subprocess.run(["unshare", "--mount", "true"], capture_output=True, check=False).returncode:
+        return "this root may not mount anything (a container without privileges?)"
     return ""
 
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmpi.runtime.allowance import BURST, DEBT, LIGHT, LIST, PER_MINUTE, Allowance, cancel_weight
+from mmpi.runtime.allowance import BURST, DEBT, LIGHT, LIST, PER_MINUTE, WHOLE, Allowance, cancel_weight
 
 
 def test_the_first_questions_of_a_stop_are_immediate() -> None:
@@ -17,6 +17,18 @@ def test_the_first_questions_of_a_stop_are_immediate() -> None:
     allowance.charge(LIST, 100.0)
     assert allowance.wait_s(LIST, 100.0) == pytest.approx((LIST - (BURST - 196)) * 60 / PER_MINUTE)
     assert allowance.wait_s(LIST, 106.0) == 0
+
+
+def test_alone_it_has_the_whole_address() -> None:
+    """While the quoter is halted the bucket refills as fast as the venue lets the address ask; not a moment longer."""
+    allowance = Allowance()
+    allowance.charge(BURST, 100.0)
+    allowance.alone = True
+    assert allowance.wait_s(LIST, 100.0) == pytest.approx(LIST * 60 / WHOLE)
+    assert allowance.wait_s(LIST, 101.0) == 0
+    allowance.charge(LIST, 101.0)
+    allowance.alone = False
+    assert allowance.wait_s(LIST, 101.0) == pytest.approx(LIST * 60 / PER_MINUTE)
 
 
 def test_cancels_are_only_charged_and_their_debt_ends() -> None:

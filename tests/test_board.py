@@ -108,7 +108,7 @@ def answer(child: subprocess.Popen[str]) -> list[int]:
 
 
 def test_a_new_halt_word_is_paused(tmp_path: Path) -> None:
-    """The guardian's word starts paused, in a file that only we may read."""
+    """The guardian's word starts paused, in a file that others than our group cannot read."""
     path = tmp_path / "run" / "halt"
     HaltWord.create(path)
     word = HaltWord.open(path)
@@ -232,7 +232,7 @@ def test_another_process_never_sees_half_a_halt(tmp_path: Path) -> None:
 
 
 def test_the_board_tells_who_writes_it(tmp_path: Path) -> None:
-    """A new board has our process, no beat, no acknowledgement and no status; only we may read its file."""
+    """A new board has our process, no beat, acknowledgement or status; its file is our group's to read, at most."""
     StatusBoard.create(tmp_path / "status")
     board = StatusBoard.open(tmp_path / "status")
     assert board is not None

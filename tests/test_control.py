@@ -218,17 +218,28 @@ async def test_a_press_breaks_flattening_off(tmp_path: Path) -> None:
         assert box.halt.state == LATCHED
 
 
-@pytest.mark.parametrize("cause", ["power", "temperature"])
-async def test_a_pause_breaks_flattening_off(tmp_path: Path, cause: str) -> None:
-    """What would pause quoting ends it, too."""
-    panel = FakePanel()
-    async with guarding(tmp_path, panel=panel) as box, box.quoter(os.getpid()):
+async def test_what_makes_selling_impossible_breaks_it_off(tmp_path: Path) -> None:
+    """A guardian that could not stop it does not let it go on."""
+    hand = FakeHand()
+    async with guarding(tmp_path, hand) as box, box.quoter(os.getpid()):
         await until(lambda: box.halt.state == RUN and box.guardian.watch.alive)
         flatten = asyncio.create_task(box.command("flatten"))
         await until(lambda: box.halt.state == REDUCE, 3)
-        panel.causes = {cause: "now"}
-        assert (await flatten)["error"] == f"broken off: {cause}"
+        hand.ready = False
+        assert (await flatten)["error"] == "broken off: venue_session"
         assert box.halt.state == PAUSED
+
+
+async def test_a_hot_box_may_be_made_flat(tmp_path: Path) -> None:
+    """What merely makes the machine unfit to quote does not keep anybody from ending a position."""
+    panel = FakePanel()
+    async with guarding(tmp_path, panel=panel) as box, box.quoter(os.getpid()):
+        await until(lambda: box.halt.state == RUN and box.guardian.watch.alive)
+        panel.causes = {"temperature": "91 C", "power": "mains failed"}
+        await until(lambda: box.halt.state == PAUSED)
+        playing = asyncio.create_task(flattening(box, ["flat"], []))
+        assert (await box.command("flatten"))["flat"] is True
+        await playing
 
 
 async def test_flatten_that_fails_says_so(tmp_path: Path) -> None:

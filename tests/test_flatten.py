@@ -309,7 +309,9 @@ def test_it_gives_up_in_time() -> None:
     assert bench.engine.flattening.text == "failed: A 5 left: no answer"
     bench = holding(5)
     flatten(bench)
+    assert bench.engine.flattening.text == "working: A 5 left, attempt 1"
     bench.disconnect()
+    assert bench.engine.flattening.text == "working: connecting"
     bench.after(GIVE_UP / SECOND).timer()
     assert bench.engine.flattening.text == "failed: A 5 left: connecting"
 

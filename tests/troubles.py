@@ -32,7 +32,8 @@ BACK_OFF_MS = 5000.0
 """The longest pause after 429."""
 WEIGHT_MS = 6600.0
 """For 22 of weight to come back at 200 a minute."""
-RESOLVER_S = 2.0
+RESOLVER_S = 0.5
+"""For a resolver that is silent, where addresses are remembered."""
 FLOOD_A_SECOND = 10_000
 FLOOD_MS = 500.0
 """What a flood may cost: the guardian has one core, and shares it with whoever floods it."""
@@ -144,6 +145,8 @@ class TroubledStack(Stack):
         self.trouble, self.tls = trouble, tls
         # Presses come quicker here than the venue's weight would come back; the server has no limits (see Stack).
         self._more.setdefault("MMPI_VENUE__WEIGHT_PER_MINUTE", "0")
+        # Several boxes on few cores keep the machine busy, which is a reason to pause for a box of its own.
+        self._more.setdefault("MMPI_HOST__MAX_CPU_PERCENT", "0")
         self.names = Names(folder / "names") if trouble.dns else None
         self.flooded = 0.0
         """Requests a second that guardian.sock took from the last flood."""

@@ -5,6 +5,7 @@ Invariant: it never waits longer than it was told. It must not know what command
 
 import json
 import socket
+import struct
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,11 +29,16 @@ def call(
     end = begun + timeout_s
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as link:
         try:
-            link.settimeout(timeout_s)
+            seconds, micros = divmod(round((first_s or timeout_s) * 1e6), 1_000_000)
+            link.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", seconds, micros))
+            # Blocking: behind a flood it waits in the kernel's queue, in turn, which no other connect does.
             link.connect(str(path))
+            link.settimeout(timeout_s)
             link.sendall(json.dumps(request).encode() + b"\n")
         except (FileNotFoundError, ConnectionRefusedError):
             raise NoGuardianError(f"{path}: no guardian is listening; start one with: mmpi guardian") from None
+        except BlockingIOError:
+            raise NoGuardianError(f"{path}: the guardian does not take connections") from None
         except OSError as error:
             raise RemoteError(f"{path}: {error.strerror or error}") from None
         pending = b""

@@ -10,7 +10,7 @@ import signal
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from mmpi.commands.guard_box import Parts, parts_of
 from mmpi.commands.resolved import resolved
@@ -21,6 +21,8 @@ from mmpi.device.identity import instance_id
 from mmpi.device.latch import Latch
 from mmpi.errors import ConfigError, DeviceError, RemoteError
 from mmpi.guardian import Guardian
+from mmpi.runtime.addresses import SHARED
+from mmpi.runtime.allowance import PER_MINUTE
 from mmpi.runtime.board import PAUSED, RUN, HaltWord, lock
 from mmpi.runtime.hand import HyperliquidHand
 from mmpi.runtime.ipc import ControlServer
@@ -31,6 +33,9 @@ from mmpi.runtime.watch import QuoterWatch
 from mmpi.runtime.zero import POLL_S
 from mmpi.sections import Box
 from mmpi.venues.hyperliquid.signing import Signer, parse_key
+
+FINISH_S: Final = 6.0
+"""For a stop that goes on when the guardian is told to end; its unit gives it 10 s."""
 
 
 def run(args: argparse.Namespace) -> int:
@@ -49,6 +54,7 @@ async def _guard(box: Box) -> bool:
     paths = box.paths
     for folder in (paths.runtime_dir, paths.state_dir):
         Path(folder).mkdir(parents=True, exist_ok=True, mode=0o700)
+    SHARED.keep_in(paths.addresses)
     hand, systemd = _hand(box), Systemd()
     socket = ControlServer(paths.control, lambda *request: control.command(*request))
     await socket.start()
@@ -66,12 +72,17 @@ async def _guard(box: Box) -> bool:
     start_latched = _start_latched(box, latch)
     guarding: asyncio.Task[Any] = asyncio.create_task(guardian.run(start_latched))
     booting = asyncio.create_task(_remember_boot(box, guardian, start_latched))
-    waiting = [asyncio.create_task(event.wait()) for event in (ended, control.reloading)]
+    waiting: list[asyncio.Task[Any]] = [asyncio.create_task(event.wait()) for event in (ended, control.reloading)]
     systemd.ready()
     said = f"latched: {guardian.stored.reason}" if guardian.stored.latched else "armed"
     print(f"mmpi guardian: {said}; listening on {paths.control}", file=sys.stderr, flush=True)
     try:
         await asyncio.wait({guarding, *waiting}, return_when=asyncio.FIRST_COMPLETED)
+        if ended.is_set() and not guardian.verified_at:
+            # The quoter may have been ended just before us: what it left is not left to nobody.
+            finishing = asyncio.create_task(guardian.verified())
+            waiting.append(finishing)
+            await asyncio.wait({guarding, finishing}, timeout=FINISH_S, return_when=asyncio.FIRST_COMPLETED)
     finally:
         sign = "updating" if control.reloading.is_set() else "dark"
         await _end(systemd, guardian, [guarding, booting, *waiting], socket, parts, sign)
@@ -94,7 +105,9 @@ async def _end(
     sign: str,
 ) -> None:
     """Leave quoting paused, the socket free, and this sign on the lamps."""
-    systemd.stopping()
+    if sign != "updating":
+        # systemd would take it for the end of the service, and kill what begins anew.
+        systemd.stopping()
     if guardian.halt.state == RUN:
         guardian.halt.set(PAUSED, "guardian stopped")
     guardian.halt.beat(time.monotonic_ns())
@@ -150,4 +163,5 @@ def _hand(box: Box) -> HyperliquidHand | None:
         str(key_file),
         vault=venue.vault.lower(),
         ca_file=venue.ca_file,
+        weight_per_minute=PER_MINUTE if venue.weight_per_minute else 0,
     )

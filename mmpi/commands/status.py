@@ -78,9 +78,9 @@ def _show(summary: dict[str, Any]) -> None:
         held = f": {guardian['reason']}" if guardian["state"] != "run" else ""
         session, live = guardian["venue_session"], guardian["live_orders"]
         print(f"guardian  {guardian['state']}{held}; venue session {session}; live orders {live}")
-        print(f"lamps     {guardian['sign']}")
-        for name in guardian["causes"]:
-            print(f"          {name}: {guardian['details'].get(name, '')}".rstrip(": "))
+        print(f"lamps     {guardian.get('sign', 'unknown')}")
+        for name in guardian.get("causes", ()):
+            print(f"          {name}: {guardian.get('details', {}).get(name, '')}".rstrip(": "))
     for name, each in summary["instruments"].items():
         touch = f"bid {each['bid']} ask {each['ask']}"
         print(f"{name:<9} {touch} position {each['position']} orders {each['orders']} {each['reason']}")

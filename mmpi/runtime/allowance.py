@@ -10,6 +10,8 @@ from typing import Final
 
 PER_MINUTE: Final = 200
 """Of the 1200 a minute of one network address; the quoter has the other 1000 (venue.weight_per_minute)."""
+WHOLE: Final = 1200
+"""What the address may in all: while the quoter is halted nobody else asks for anything."""
 BURST: Final = 200
 """Eight questions for the open orders, two of a reconnection, and some cancels."""
 DEBT: Final = 200
@@ -36,6 +38,8 @@ class Allowance:
 
     def __init__(self, per_minute: int = PER_MINUTE) -> None:
         """It begins full, with BURST; `per_minute` 0 = weight is not counted."""
+        self.alone = False
+        """The quoter is halted: its part is the guardian's for that long."""
         self.refused = 0
         """How often the venue refused something for the number of requests."""
         self._per_minute = per_minute
@@ -47,7 +51,7 @@ class Allowance:
     def wait_s(self, weight: int, now: float) -> float:
         """Return how long a question of this weight has to wait, 0 = not at all."""
         self._refill(now)
-        missing = max(0.0, weight - self._left) * 60 / self._per_minute if self._per_minute else 0.0
+        missing = max(0.0, weight - self._left) * 60 / self._pace if self._per_minute else 0.0
         return max(missing, self._not_before - now, 0.0)
 
     def charge(self, weight: int, now: float) -> None:
@@ -65,6 +69,10 @@ class Allowance:
         """Forget the refusals: the venue answers again."""
         self._back_off_s = 0.0
 
+    @property
+    def _pace(self) -> int:
+        return WHOLE if self.alone and self._per_minute else self._per_minute
+
     def _refill(self, now: float) -> None:
-        self._left = min(float(BURST), self._left + max(0.0, now - self._at) * self._per_minute / 60)
+        self._left = min(float(BURST), self._left + max(0.0, now - self._at) * self._pace / 60)
         self._at = max(self._at, now)

@@ -104,6 +104,15 @@ class HyperliquidHand:
         return {order.order_id: order for order in self._orders.orders()}
 
     @property
+    def alone(self) -> bool:
+        """Return whether the quoter's part of the request weight is ours, too, as it is halted."""
+        return self._questions.allowance.alone
+
+    @alone.setter
+    def alone(self, alone: bool) -> None:
+        self._questions.allowance.alone = alone
+
+    @property
     def failures(self) -> int:
         """Return how many questions and cancels were not answered as they should have been."""
         return self._questions.failures

@@ -24,6 +24,8 @@ class Canceller(Protocol):
     """The guardian's own session with a venue; `live` follows the venue's order stream without being asked."""
 
     ready: bool
+    alone: bool
+    """The quoter is halted: its part of what may be asked of the venue is ours meanwhile."""
     news: asyncio.Event
     """Set when an order of ours comes alive."""
 
