@@ -100,6 +100,9 @@ class Box:
             place.parent.mkdir(parents=True, exist_ok=True)
             place.unlink(missing_ok=True)
             place.symlink_to("/dev/null")
+        for own in ("etc/mmpi", "var/lib/mmpi"):
+            # What root of this machine did with mmpi is not the box's.
+            shutil.rmtree(self.root / own, ignore_errors=True)
         self.write("etc/systemd/system/box.target", TARGET)
         self.write("etc/systemd/system/practice.service", SERVER)
         self.write("etc/mmpi/mmpi.toml", config, 0o600)
