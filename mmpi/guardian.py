@@ -26,9 +26,11 @@ from mmpi.runtime.zero import POLL_S, RETRY_LAST_S, Canceller, Zero
 from mmpi.sections import GuardianSettings
 
 VENUE_PATIENCE: Final[Nanos] = 3 * SECOND
-"""A guardian that cannot reach the venue for this long cannot stop anything there: quoting pauses."""
+"""Who cannot reach the venue for this long cannot stop anything there: quoting pauses."""
 VERIFY_S: Final = 10.0
 """How long arming waits for a stop to be verified; one takes 3 s and two round trips."""
+IDLE_S: Final = 0.08
+"""While nothing is being stopped: twelve looks within a quoter's patience. The panel wakes it when a contact moves."""
 PASSING: Final = frozenset({"guardian_starting", "armed"})
 """Causes that are over once zero is verified."""
 
@@ -112,7 +114,7 @@ class Guardian:
                 if self.look():
                     self.halt.beat(_now())
                     self._progress()
-                await asyncio.sleep(POLL_S)
+                await asyncio.sleep(IDLE_S if self.verified_at and not self._storing else POLL_S)
         finally:
             if session is not None:
                 session.cancel()
@@ -336,9 +338,8 @@ class Guardian:
             return False
         if not self.verified_at or self._storing or not self._is_ready():
             return False
-        return not self.watch.alive or (
-            self.watch.steady(now) and self.watch.acknowledged(self.halt.generation)
-        )
+        watch = self.watch
+        return not watch.alive or (watch.steady(now) and watch.acknowledged(self.halt.generation))
 
     def _is_ready(self) -> bool:
         return self.canceller is None or self.canceller.ready

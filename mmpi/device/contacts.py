@@ -30,7 +30,7 @@ OVERLAP: Final[Nanos] = 30 * MILLISECOND
 and a jab at a button lasts longer than this: so it stops though the contact is welded or its wire shorted."""
 HEALTHY: Final[Nanos] = 250 * MILLISECOND
 """A trip is over when everything was as it should be for this long: longer than any contact settles."""
-GAP: Final[Nanos] = 100 * MILLISECOND
+GAP: Final[Nanos] = 200 * MILLISECOND
 """Nothing is known of a longer time between two looks, so it does not count as healthy."""
 
 OPEN: Final = "the kill contact is open: pressed, its wire cut, or unplugged"

@@ -8,6 +8,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final
 
 from mmpi.device.arm_button import HOLD, KILL_HOLD, ArmButton, KillButtonArming
@@ -21,6 +22,7 @@ PATIENCE: Final[Nanos] = 10 * SECOND
 """At its start the guardian may be quicker than the kernel's driver and the permissions of its device."""
 RETRY_S: Final = 0.5
 RETRY_LATER_S: Final = 2.0
+WATCHED: Final = ("kill", "kill_second", "arm", "power")
 LATCHED: Final = "latched"
 """The sign that says: latched, proven and on the disk."""
 
@@ -55,6 +57,10 @@ class FrontPanel:
         self._ended = False
         self._wanted = threading.Event()
         self._opener = threading.Thread(target=self._keep_open, name="pins", daemon=True)
+        self._looker = threading.Thread(target=self._keep_looking, name="contacts", daemon=True)
+        self._reading = threading.Lock()
+        """Held while that thread reads, so that nothing is closed under it."""
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     def open(self, wake: Callable[[], object] | None = None) -> None:
         """Begin: lamps, and tries to open the lines until they are; returns at once.
@@ -66,6 +72,9 @@ class FrontPanel:
             self._lights.start()
             self._wanted.set()
             self._opener.start()
+            if wake is not None:
+                self._loop = asyncio.get_running_loop()
+                self._looker.start()
 
     @property
     def problems(self) -> tuple[str, ...]:
@@ -156,8 +165,9 @@ class FrontPanel:
 
     def _let_go(self, lines: PanelLines) -> None:
         self._deafen()
-        self._lines = None
-        lines.close()
+        with self._reading:
+            self._lines = None
+            lines.close()
 
     def _deafen(self) -> None:
         if self._reader is not None:
@@ -196,6 +206,30 @@ class FrontPanel:
             self._lines, self._was_open = lines, True
             if self._ended:
                 lines.close()
+
+    def _keep_looking(self) -> None:
+        """Look at the contacts every POLL, and wake the guardian when one has moved: it need not look so often itself.
+
+        A thread that sleeps costs a fraction of an event loop that does; what a move means is decided there alone.
+        """
+        seen: tuple[int | None, ...] | str | None = None
+        while not self._ended:
+            time.sleep(POLL / SECOND)
+            with self._reading:
+                now = self._levels()
+            if now != seen and self._wake is not None and self._loop is not None:
+                seen = now
+                with suppress(RuntimeError):  # the loop has ended, and we shall in a moment
+                    self._loop.call_soon_threadsafe(self._wake)
+
+    def _levels(self) -> tuple[int | None, ...] | str | None:
+        lines = self._lines
+        if lines is None:
+            return None
+        try:
+            return tuple(lines.level(name) for name in WATCHED)
+        except DeviceError as error:
+            return str(error)
 
     def _light(self, lamps: Lamps) -> None:
         lines = self._lines
