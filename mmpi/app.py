@@ -66,7 +66,7 @@ class Outcome(msgspec.Struct, frozen=True):
     summary: Summary
     failure: str
     again: bool = False
-    """It was told to begin anew, with the configuration of then (SIGHUP)."""
+    """It was told to begin anew, with the configuration of then (SIGUSR2)."""
     fault: bool = False
     """The venue will not let this account trade: the failure is a person's to mend."""
 
@@ -113,7 +113,7 @@ class _Quoter:
         self.systemd.ready()
         mode, name = self.settings.venue.mode, self.settings.venue.name
         print(f"mmpi run: {mode} on {name}: {', '.join(self.engine.desks)}", file=sys.stderr, flush=True)
-        if self.halt is not None and self.halt.beat_ns == 0:
+        if not self.halt.waived and self.halt.beat_ns == 0:
             print("mmpi run: waiting for the guardian; start it with: mmpi guardian", file=sys.stderr)
         try:
             await self._until_stopped(feed, seconds)
@@ -132,7 +132,7 @@ class _Quoter:
         running = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             running.add_signal_handler(number, asked.set)
-        running.add_signal_handler(signal.SIGHUP, self._begin_anew, asked)
+        running.add_signal_handler(signal.SIGUSR2, self._begin_anew, asked)
         ticking = asyncio.create_task(self.loop.run())
         waiting = asyncio.create_task(asked.wait())
         try:
@@ -253,7 +253,7 @@ class _Quoter:
 
     async def _have_latched(self, reason: str) -> None:
         silence = ""
-        if self.halt is not None:
+        if not self.halt.waived:
             try:
                 async for _ in ipc.call(
                     self.settings.paths.control, {"cmd": "latch", "by": "quoter", "reason": reason}, LATCH_S
@@ -301,10 +301,11 @@ class _Start(msgspec.Struct, frozen=True):
     feed: Callable[[Loop], Coroutine[Any, Any, None]]
 
 
-def _halt_word(settings: Settings, *, required: bool) -> HaltWord | None:
-    """Return the halt word; on paper None where no guardian is alive (paper money needs no guard)."""
+def _halt_word(settings: Settings, *, required: bool) -> HaltWord:
+    """Return the halt word; waived on paper until a guardian is alive (paper money needs no guard)."""
     word = HaltWord.open(settings.paths.halt)
-    return word if required or word.is_guarded(time.monotonic_ns()) else None
+    word.waived = not required and not word.is_guarded(time.monotonic_ns())
+    return word
 
 
 def engine_params(

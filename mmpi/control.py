@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 from mmpi.causes import HELD, NO_SELLING, latches, row_of
+from mmpi.errors import DeviceError
 from mmpi.guardian import Guardian
 from mmpi.instrument import MILLISECOND
 from mmpi.runtime.board import LATCHED, REDUCE, STATE_NAMES
@@ -62,7 +63,12 @@ class Control:
         by = f"{str(request.get('by', 'somebody'))[:64]} (pid {peer.pid}, uid {peer.uid}{', remote' if remote else ''})"
         if name in ("pause", "resume", "arm", "flatten", "reload"):
             say(f"mmpi guardian: {name} by {by}: {_reason(request)}")
-        await answer({"final": True, **await serve(by, remote, request, answer)})
+        try:
+            said = await serve(by, remote, request, answer)
+        except DeviceError as error:
+            # What was asked for is in force all the same; but the next start would not know of it.
+            said = {"error": str(error)}
+        await answer({"final": True, **said})
 
     async def _kill(self, by: str, _remote: bool, request: dict[str, Any], answer: Answer) -> dict[str, Any]:
         """Latch and stop; answered twice: at once, and when the stop is verified."""
@@ -101,7 +107,8 @@ class Control:
     async def _flatten(self, by: str, remote: bool, request: dict[str, Any], answer: Answer) -> dict[str, Any]:
         """Have the quoter sell what is held, by orders that only reduce; halted before and after."""
         guardian = self._guardian
-        if remote and guardian.stored.latched:
+        presses = guardian.presses
+        if remote and (guardian.stored.latched or guardian.halt.state == LATCHED):
             return {"error": "latched: then only hands at the box may flatten"}
         if guardian.halt.state == REDUCE:
             return {"error": "it is being flattened already"}
@@ -111,6 +118,8 @@ class Control:
         await answer({"accepted": True})
         if not await guardian.verified():
             return {"error": "it is not verified that none of our orders is live; nothing was placed"}
+        if guardian.presses != presses:
+            return {"error": f"pressed meanwhile: {guardian.halt.reason}; nothing was placed"}
         if problem := self._not_now():
             return {"error": f"{problem}; nothing was placed"}
         guardian.reduce(f"flatten by {by}")
@@ -129,6 +138,8 @@ class Control:
         causes = [name for name in (*guardian.found, *guardian.causes) if latches(name) or name in NO_SELLING]
         if causes:
             return f"not while there is: {', '.join(dict.fromkeys(causes))}"
+        if guardian.disk.storing:
+            return "the latch is not on the disk yet"
         if guardian.watch.alive and guardian.watch.acknowledged(guardian.halt.generation):
             return ""
         return "the quoter does not answer"
@@ -155,13 +166,17 @@ class Control:
         """Halt, prove zero, and begin anew with the configuration that the asker has checked."""
         if remote:
             return {"error": "a new configuration is taken at the box only"}
-        await self._guardian.hold("reload", by)
-        await answer({"accepted": True})
-        if not await self._guardian.verified():
-            await self._guardian.release(["reload"])
-            return {"error": "it is not verified that none of our orders is live; the old configuration goes on"}
-        self.reloading.set()
-        return {"reloading": True}
+        try:
+            await self._guardian.hold("reload", by)
+            await answer({"accepted": True})
+            if await self._guardian.verified():
+                self.reloading.set()
+                return {"reloading": True}
+        finally:
+            # Nobody else could end this pause.
+            if not self.reloading.is_set():
+                self._guardian.held.pop("reload", None)
+        return {"error": "it is not verified that none of our orders is live; the old configuration goes on"}
 
     async def _status(self, _by: str, _remote: bool, _request: dict[str, Any], _answer: Answer) -> dict[str, Any]:
         return self.status()

@@ -8,21 +8,21 @@ It must not know strategies, prices or the quoter's memory; who may ask for what
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from mmpi.causes import HELD, NO_SELLING, latches
 from mmpi.device.held import Held
 from mmpi.device.latch import Latch, LatchState
-from mmpi.errors import ConfigError, DeviceError
+from mmpi.errors import DeviceError
 from mmpi.instrument import MILLISECOND, SECOND, Nanos
 from mmpi.runtime.board import LATCHED, PAUSED, REDUCE, RUN, STATE_NAMES, HaltWord
+from mmpi.runtime.latch_keeper import LatchKeeper
 from mmpi.runtime.senses import Panel, Sense
 from mmpi.runtime.service import say
 from mmpi.runtime.sign import sign_of
 from mmpi.runtime.watch import QuoterWatch
-from mmpi.runtime.zero import POLL_S, RETRY_LAST_S, Canceller, Zero
+from mmpi.runtime.zero import POLL_S, Canceller, Zero, keep_up
 from mmpi.sections import GuardianSettings
 
 VENUE_PATIENCE: Final[Nanos] = 3 * SECOND
@@ -33,9 +33,6 @@ IDLE_S: Final = 0.08
 """While nothing is being stopped: twelve looks within a quoter's patience. The panel wakes it when a contact moves."""
 PASSING: Final = frozenset({"guardian_starting", "armed"})
 """Causes that are over once zero is verified."""
-
-T = TypeVar("T")
-
 
 class Guardian:
     """The stop path. All its state changes happen on one loop; only disk writes run in a thread."""
@@ -57,7 +54,7 @@ class Guardian:
         """`scope`: account and configuration that an arming is for, "" = any; `progress` is told of each look."""
         self.settings, self.latch, self.halt, self.watch = settings, latch, halt, watch
         self.canceller, self.panel, self.scope = canceller, panel, scope
-        self.stored: LatchState = latch.load()
+        self.disk = LatchKeeper(latch)
         self.causes: dict[str, Nanos] = {}
         """Why quoting is paused -> since when; a pause ends by itself when this is empty and zero was verified."""
         self.found: dict[str, str] = {}
@@ -66,6 +63,8 @@ class Guardian:
         """When the last stop was verified; 0 = a stop is going on."""
         self.last_stop: dict[str, Any] = {}
         self.last_error = ""
+        self.presses = 0
+        """Looks and commands that latched, or would have: who waits with a person's wish sees if one came later."""
         self._errors = 0
         self._held_file = held
         self.held: dict[str, str] = held.load() if held is not None else {}
@@ -81,17 +80,20 @@ class Guardian:
         self._silent_since: Nanos = 0
         """Since when the quoter cannot have sent: it acknowledged the present halt, or died; 0 = not yet."""
         self._venue_lost: Nanos = 0
-        self._storing = 0
-        """Latches on their way to the disk."""
-        self._unsaved = False
-        """The disk says armed, and took no latch."""
+        self._word = 0
+        """The generation of the word that this guardian set; another one is another hand's."""
+        self._resuming: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._disk = ThreadPoolExecutor(max_workers=1, thread_name_prefix="latch")
+
+    @property
+    def stored(self) -> LatchState:
+        """Return the latch as it is on the disk, as far as we know."""
+        return self.disk.stored
 
     @property
     def errors(self) -> int:
         """Return how many answers the venue did not give, and failures of our own; each was followed by a try."""
-        return self._errors + self._zero.errors
+        return self._errors + self._zero.errors + self.disk.errors
 
     async def run(self, start_latched: str = "") -> None:
         """Guard until cancelled. A latch on disk is kept; otherwise quoting starts once zero orders are verified.
@@ -102,11 +104,11 @@ class Guardian:
             self._halt(LATCHED, self.stored.reason)
         elif start_latched:
             self._halt(LATCHED, start_latched)
-            await self._on_disk(partial(self._trip, "guardian", start_latched))
+            await self.disk.trip("guardian", start_latched)
         else:
             self.causes["guardian_starting"] = _now()
             self._halt(PAUSED, "guardian_starting")
-        session = asyncio.create_task(self._keep(self.canceller)) if self.canceller is not None else None
+        session = asyncio.create_task(keep_up(self.canceller, self._failed)) if self.canceller else None
         try:
             while True:
                 if session is not None and session.done():
@@ -114,7 +116,7 @@ class Guardian:
                 if self.look():
                     self.halt.beat(_now())
                     self._progress()
-                await asyncio.sleep(IDLE_S if self.verified_at and not self._storing else POLL_S)
+                await asyncio.sleep(IDLE_S if self.verified_at and not self.disk.storing else POLL_S)
         finally:
             if session is not None:
                 session.cancel()
@@ -127,11 +129,17 @@ class Guardian:
         now = _now()
         try:
             found = dict(self.panel.present(now)) if self.panel is not None else {}
+            # Taken at every look: a wish that nothing came of must not be granted when nobody stands there any more.
+            wish = self.panel.wants_arming(now) if self.panel is not None else ""
             self._latch_if(found)
             for sense in self._senses:
                 found.update(sense.present(now))
             self.found = found
             self._latch_if(found)
+            if self.halt.state == LATCHED:
+                self.disk.save_again(self.halt.reason, now)
+            if wish:
+                self._keep_task(self._arm_by_hand(wish))
             self._look(now)
             if self.panel is not None:
                 self.panel.show(self.sign(now), now)
@@ -142,19 +150,8 @@ class Guardian:
 
     def sign(self, now: Nanos) -> str:
         """Return what the lamps are to show."""
-        proven = self.verified_at > 0 and not self._storing and not self._unsaved
+        proven = self.verified_at > 0 and self.disk.durable
         return sign_of(self.halt.state, proven, {**self.causes, **self.found}, self.watch, now)
-
-    async def _keep(self, session: Canceller) -> None:
-        """Keep the venue session up whatever happens to it; a key that is no agent's could not stop anything."""
-        while True:
-            try:
-                await session.maintain()
-            except ConfigError:
-                raise
-            except Exception as error:
-                self._failed(error)
-            await asyncio.sleep(RETRY_LAST_S)
 
     def _failed(self, error: Exception) -> None:
         """Count a failure of our own; say it, but not fifty times a second."""
@@ -167,42 +164,22 @@ class Guardian:
 
     def press(self, reason: str, by: str) -> "asyncio.Task[dict[str, Any]]":
         """Latch and stop, from this instant; return the task that ends with the account of the verified stop."""
+        self.presses += 1
         self._halt(LATCHED, reason)
-        stop = self._stop(reason)
-        return self._keep_task(self._pressed(stop, reason, by))
+        return self._keep_task(self._pressed(self._stop(reason), self.disk.trip(by, reason)))
 
-    async def _pressed(self, stop: Awaitable[None], reason: str, by: str) -> dict[str, Any]:
-        await self._store(by, reason)
+    async def _pressed(self, stop: Awaitable[None], stored: "asyncio.Future[None]") -> dict[str, Any]:
+        await asyncio.shield(stored)
         await stop
         return {"verified": True, **self.last_stop, "stored": self.stored.valid}
-
-    async def _store(self, by: str, reason: str) -> None:
-        self._storing += 1
-        try:
-            await self._on_disk(partial(self._trip, by, reason))
-        finally:
-            self._storing -= 1
-
-    async def _on_disk(self, work: Callable[[], T]) -> T:
-        """Return what `work` returns, done in the one thread that no look-up and nothing else can keep busy."""
-        return await asyncio.get_running_loop().run_in_executor(self._disk, work)
-
-    def _trip(self, by: str, reason: str) -> None:
-        try:
-            self.stored = self.latch.trip(by, reason, time.time_ns())
-        except DeviceError as error:
-            self._errors += 1
-            self.stored = LatchState(latched=True, reason=str(error), valid=False)
-            self._unsaved = not self.latch.load().latched
-        else:
-            self._unsaved = False
 
     async def arm(self, by: str) -> dict[str, Any]:
         """Unlatch, if nothing is left to be stopped and no cause is there; return the answer, `error` or `armed`."""
         if self.halt.state == REDUCE:
             return {"error": "positions are being flattened; arm when that is over"}
+        presses = self.presses
         if self.halt.state != LATCHED:
-            on_disk = await self._on_disk(self.latch.load)
+            on_disk = await self.disk.load()
             if not on_disk.latched:
                 return {"armed": True, "note": "was not latched"}
             # Latched by another hand while we did not answer; the disk is what the next start believes.
@@ -214,19 +191,22 @@ class Guardian:
             return {"error": f"the quoter (pid {self.watch.pid}) does not answer; end it first"}
         if self.found:
             return {"error": "; ".join(f"{name}: {detail}" for name, detail in self.found.items())}
+        if self.presses != presses:
+            return {"error": "pressed again while arming: still latched"}
         generation = self.halt.generation
         try:
-            stored = await self._on_disk(partial(self.latch.arm, by, "armed by hand", time.time_ns(), self.scope))
+            arming = partial(self.latch.arm, by, "armed by hand", time.time_ns(), self.scope)
+            stored = await self.disk.on_disk(arming)
         except DeviceError as error:
             return {"error": str(error)}
-        if self.halt.state != LATCHED:
+        if self.halt.state in (RUN, PAUSED):
             # Armed twice at once; the other was quicker.
             return {"armed": True, "note": "was not latched"}
-        if self.halt.generation != generation or self.found:
+        if self.halt.generation != generation or self.presses != presses or self.found:
             # Pressed while the disk was writing: the press wins.
-            await self._store(by, next(iter(self.found), self.halt.reason))
+            await self.disk.trip(by, next(iter(self.found), self.halt.reason))
             return {"error": "pressed again while arming: still latched"}
-        self.stored = stored
+        self.disk.stored = stored
         self.causes = {"armed": _now()}
         self._halt(PAUSED, "armed")
         return {"armed": True, "generation": stored.generation}
@@ -241,8 +221,15 @@ class Guardian:
     async def hold(self, name: str, by: str) -> None:
         """Pause until a person lets go of it; on disk when this returns, unless it is a reload."""
         self.held[name] = by
-        self.look()
-        await self._keep_held()
+        self.causes.setdefault(name, _now())
+        # Not by a look, which may fail.
+        if self.halt.state == RUN:
+            self._halt(PAUSED, name)
+            self._stop(name)
+        elif name != "flattened":
+            self.restore(name)
+        if name in HELD:
+            await self._keep_held()
 
     async def release(self, names: Sequence[str]) -> None:
         """Let go of pauses that persons set; off the disk first, or a power loss would bring them back."""
@@ -253,12 +240,13 @@ class Guardian:
     async def _keep_held(self) -> None:
         kept = {name: by for name, by in self.held.items() if name in HELD}
         if self._held_file is not None:
-            await self._on_disk(partial(self._held_file.store, kept))
+            await self.disk.on_disk(partial(self._held_file.store, kept))
 
     def reduce(self, reason: str) -> None:
         """Let the quoter place what reduces a position, and nothing else; only after a verified zero."""
         assert self.verified_at and not any(map(latches, self.found))
         self._halt(REDUCE, reason)
+        self.verified_at = 0
 
     def restore(self, reason: str) -> None:
         """End that: latched again if it was latched, paused if not."""
@@ -278,6 +266,7 @@ class Guardian:
     def _latch_if(self, found: Mapping[str, str]) -> None:
         """Latch for the first of these causes that does, unless it is latched already."""
         name = next(filter(latches, found), None)
+        self.presses += name is not None
         if name is not None and self.halt.state != LATCHED:
             self.press(f"{name}: {found[name]}" if found[name] else name, name)
 
@@ -285,9 +274,10 @@ class Guardian:
         """Pause on what pauses, resume when every cause is gone, stop again what came alive."""
         self.watch.poll(now, self._timeout)
         self._note([*(name for name in self.found if not latches(name)), *self._own(now), *self.held], now)
-        if self.panel is not None and (way := self.panel.wants_arming(now)):
-            self._keep_task(self._arm_by_hand(way))
-        state = self.halt.state
+        state, generation = self.halt.read()
+        if state == LATCHED and generation != self._word:
+            # By `mmpi kill`, while we did not answer: nothing is proven of it.
+            self.press(self.halt.reason, "another hand")
         if state in (PAUSED, LATCHED) and not self._silent_since:
             self._listen(now, state)
         if state == RUN:
@@ -299,14 +289,25 @@ class Guardian:
             if others := [name for name in NO_SELLING if name in self.causes]:
                 self.restore(others[0])
         elif state == PAUSED and self._may_resume(now):
-            self.causes.clear()
-            self.halt.set(RUN, "")
-            if self.canceller is not None:
-                self.canceller.alone = False
-            _say("run")
+            if self._resuming is None or self._resuming.done():
+                self._resuming = self._keep_task(self._resume(generation))
         elif self._stopping is None and self._is_ready() and (not self.verified_at or self._live()):
             # Not yet verified, or something of ours came alive while nothing may be.
             self._stop(self.halt.reason)
+
+    async def _resume(self, generation: int) -> None:
+        """Let the quoter run, unless the disk says latched: another hand may have written it."""
+        on_disk = await self.disk.load()
+        if self.halt.generation != generation:
+            return
+        if on_disk.latched:
+            self.press(on_disk.reason, "another hand")
+        elif self._may_resume(_now()):
+            self.causes.clear()
+            self._word = self.halt.set(RUN, "")
+            if self.canceller is not None:
+                self.canceller.alone = False
+            _say("run")
 
     def _own(self, now: Nanos) -> list[str]:
         """Return what pauses because of quoter and venue."""
@@ -336,7 +337,7 @@ class Guardian:
     def _may_resume(self, now: Nanos) -> bool:
         if self.found or self.causes.keys() - PASSING or self._stopping is not None:
             return False
-        if not self.verified_at or self._storing or not self._is_ready():
+        if not self.verified_at or self.disk.storing or self.stored.latched or not self._is_ready():
             return False
         watch = self.watch
         return not watch.alive or (watch.steady(now) and watch.acknowledged(self.halt.generation))
@@ -351,7 +352,7 @@ class Guardian:
 
     def _halt(self, state: int, reason: str) -> None:
         """Forbid placing, from this instant."""
-        self.halt.set(state, reason)
+        self._word = self.halt.set(state, reason)
         if self.canceller is not None:
             self.canceller.alone = state != REDUCE
         self._halted_at, self._silent_since = _now(), 0
@@ -366,7 +367,7 @@ class Guardian:
         elif now - self._halted_at >= self._ack_timeout:
             if state == LATCHED and self.watch.kill():
                 _say(f"quoter (pid {self.watch.pid}) did not obey: killed")
-            elif state != LATCHED:
+            elif state != LATCHED and not self.watch.beats(now, self._timeout):
                 # Frozen, so it sends nothing; what it sent expires. It is not let on before it obeys (_may_resume).
                 self._silent_since = now
 

@@ -173,7 +173,7 @@ async def guarding(
 def shorten(monkeypatch: pytest.MonkeyPatch) -> None:
     """Cut every wait that is a setting of the real world; the rules between them stay."""
     for module, name, value in (
-        (guardian_module, "POLL_S", 0.002), (guardian_module, "IDLE_S", 0.002), (guardian_module, "RETRY_LAST_S", 0.01),
+        (guardian_module, "POLL_S", 0.002), (guardian_module, "IDLE_S", 0.002),
         (guardian_module, "VERIFY_S", 0.15),
         (guardian_module, "VENUE_PATIENCE", 60 * MILLISECOND), (zero_module, "POLL_S", 0.002),
         (zero_module, "EXPIRY", EXPIRY), (zero_module, "RETRY_FIRST_S", 0.005), (zero_module, "RETRY_LAST_S", 0.01),

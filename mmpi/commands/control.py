@@ -125,6 +125,7 @@ def _arm_alone(args: argparse.Namespace, state: Path) -> int:
     """Without a guardian the latch file is ours to write, unless arming is the button's business."""
     from mmpi.commands.resolved import resolved
     from mmpi.device.latch import Latch
+    from mmpi.runtime.board import lock
     from mmpi.runtime.scope import scope_of
     from mmpi.sections import Box
 
@@ -132,7 +133,9 @@ def _arm_alone(args: argparse.Namespace, state: Path) -> int:
     if box.pins.backend != "none" and not box.guardian.allow_remote_arm:
         how = "start the guardian and hold the button at the box"
         raise RefusedError(f"only hands at the box arm: {how} (guardian.allow_remote_arm is false)")
-    stored = Latch(state / "latch.json").arm(person(), "armed by hand", time.time_ns(), scope_of(box))
+    # A guardian that hangs or is flooded is one all the same: only it knows whether anything is left to be stopped.
+    with lock(box.paths.guardian_lock, "guardian"):
+        stored = Latch(state / "latch.json").arm(person(), "armed by hand", time.time_ns(), scope_of(box))
     show(args, {"final": True, "armed": True, "generation": stored.generation}, "armed (no guardian is running)")
     return 0
 

@@ -23,7 +23,7 @@ from mmpi.errors import ConfigError, DeviceError, RemoteError
 from mmpi.guardian import Guardian
 from mmpi.runtime.addresses import SHARED
 from mmpi.runtime.allowance import PER_MINUTE
-from mmpi.runtime.board import PAUSED, RUN, HaltWord, lock
+from mmpi.runtime.board import PAUSED, REDUCE, RUN, HaltWord, lock
 from mmpi.runtime.hand import HyperliquidHand
 from mmpi.runtime.ipc import ControlServer
 from mmpi.runtime.scope import scope_of
@@ -78,6 +78,7 @@ async def _guard(box: Box) -> bool:
     print(f"mmpi guardian: {said}; listening on {paths.control}", file=sys.stderr, flush=True)
     try:
         await asyncio.wait({guarding, *waiting}, return_when=asyncio.FIRST_COMPLETED)
+        guardian.restore("guardian stopped")
         if ended.is_set() and not guardian.verified_at:
             # The quoter may have been ended just before us: what it left is not left to nobody.
             finishing = asyncio.create_task(guardian.verified())
@@ -86,10 +87,12 @@ async def _guard(box: Box) -> bool:
     finally:
         sign = "updating" if control.reloading.is_set() else "dark"
         await _end(systemd, guardian, [guarding, booting, *waiting], socket, parts, sign)
+        # A latch that was accepted is on the disk before this process ends, or becomes another one.
+        guardian.disk.close()
     if guarding.done() and not guarding.cancelled():
         guarding.result()
     if control.reloading.is_set():
-        guardian.watch.send(signal.SIGHUP)
+        guardian.watch.send(signal.SIGUSR2)
         return True
     if hand is not None and not guardian.verified_at:
         raise RemoteError("ended before it was verified that no order of ours is live: look at the venue")
@@ -108,7 +111,7 @@ async def _end(
     if sign != "updating":
         # systemd would take it for the end of the service, and kill what begins anew.
         systemd.stopping()
-    if guardian.halt.state == RUN:
+    if guardian.halt.state in (RUN, REDUCE):
         guardian.halt.set(PAUSED, "guardian stopped")
     guardian.halt.beat(time.monotonic_ns())
     for task in tasks:

@@ -49,6 +49,8 @@ class HaltWord:
     """The word that forbids placing orders; the guardian gets one by `create`, everybody else by `open`."""
 
     def __init__(self, path: Path, view: memoryview | None) -> None:
+        self.waived = False
+        """Nobody guards yet, and nobody has to (reader only): the first sign of a guardian ends that for good."""
         self._path: Final = path
         self._inode = 0
         self._bytes = view
@@ -104,6 +106,8 @@ class HaltWord:
 
         `reducing`: orders that can only reduce a position, which REDUCE lets pass as well.
         """
+        if self.waived:
+            return True
         state = self.read()[0]
         return (state == RUN or (reducing and state == REDUCE)) and self.is_guarded(now_ns)
 

@@ -141,6 +141,9 @@ class Loop:
             return
         if now >= self._next_heartbeat:
             self._halt.refresh()
+        self._halt.waived = self._halt.waived and not self._halt.is_guarded(time.monotonic_ns())
+        if self._halt.waived:
+            return
         state, generation = self._halt.read()
         reason = self._halt.reason
         if state in (RUN, REDUCE) and not self._halt.is_guarded(time.monotonic_ns()):

@@ -20,10 +20,10 @@ def sign_of(state: int, proven: bool, causes: Container[str], watch: QuoterWatch
     """Return the name of the sign; `proven`: zero orders are verified, and what is latched is on the disk."""
     if "pins" in causes:
         return "fault"
-    if "reload" in causes:
-        return "updating"
     if state == LATCHED:
         return "latched" if proven else "stopping"
+    if "reload" in causes:
+        return "updating"
     if state == REDUCE:
         return "stopping"
     if state == RUN:

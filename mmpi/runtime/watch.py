@@ -89,6 +89,10 @@ class QuoterWatch:
             return 0
         return max(0, now - self._board.beat_ns)
 
+    def beats(self, now: Nanos, timeout: Nanos) -> bool:
+        """Return True if the quoter gave a sign of life within this time; one that has not begun does not."""
+        return self._board is not None and self._board.beat_ns > 0 and self.age(now) <= timeout
+
     def steady(self, now: Nanos) -> bool:
         """Return True if beats have been fresh for one second."""
         return self._fresh_since > 0 and now - self._fresh_since >= SECOND

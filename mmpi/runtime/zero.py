@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
-from mmpi.errors import RemoteError
+from mmpi.errors import ConfigError, RemoteError
 from mmpi.events import OpenOrder
 from mmpi.instrument import SECOND, Nanos
 
@@ -47,6 +47,18 @@ class Canceller(Protocol):
         ...
 
 
+async def keep_up(session: Canceller, failed: Callable[[Exception], None]) -> None:
+    """Keep a session up whatever happens to it; ConfigError ends it: such a key could not stop anything."""
+    while True:
+        try:
+            await session.maintain()
+        except ConfigError:
+            raise
+        except Exception as error:
+            failed(error)
+        await asyncio.sleep(RETRY_LAST_S)
+
+
 class Zero:
     """The way to a verified zero at one venue; None = paper, where the quoter's obedience is all there is."""
 
@@ -75,10 +87,10 @@ class Zero:
                 live = await venue.live_orders()
             except RemoteError:
                 self.errors += 1
-                await _pause_for(venue, delay)
-                delay = min(2 * delay, RETRY_LAST_S)
                 # Whoever does not answer questions may still take orders: what the stream shows is cancelled again.
                 await self._cancel(venue, list(venue.live.values()))
+                await _pause_for(venue, delay)
+                delay = min(2 * delay, RETRY_LAST_S)
                 continue
             if live:
                 first_zero = 0
