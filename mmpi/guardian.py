@@ -63,8 +63,7 @@ class Guardian:
         """When the last stop was verified; 0 = a stop is going on."""
         self.last_stop: dict[str, Any] = {}
         self.last_error = ""
-        self.presses = 0
-        """Looks and commands that latched, or would have: who waits with a person's wish sees if one came later."""
+        self.presses = 0  # looks and commands that latched, or would have: a wish that waits sees if one came later
         self._errors = 0
         self._held_file = held
         self.held: dict[str, str] = held.load() if held is not None else {}
@@ -74,8 +73,7 @@ class Guardian:
         self._timeout = round(settings.heartbeat_timeout_s * SECOND)
         self._ack_timeout = round(settings.ack_timeout_s * SECOND)
         self._stopping: asyncio.Task[None] | None = None
-        self._stop_began: Nanos = 0
-        self._stop_reason = ""
+        self._stop_began, self._stop_reason = 0, ""
         self._halted_at: Nanos = 0
         self._silent_since: Nanos = 0
         """Since when the quoter cannot have sent: it acknowledged the present halt, or died; 0 = not yet."""
@@ -195,8 +193,8 @@ class Guardian:
             return {"error": "pressed again while arming: still latched"}
         generation = self.halt.generation
         try:
-            arming = partial(self.latch.arm, by, "armed by hand", time.time_ns(), self.scope)
-            stored = await self.disk.on_disk(arming)
+            record = partial(self.latch.arm, by, "armed by hand", time.time_ns(), self.scope)
+            stored = await self.disk.on_disk(record)
         except DeviceError as error:
             return {"error": str(error)}
         if self.halt.state in (RUN, PAUSED):
@@ -207,8 +205,9 @@ class Guardian:
             await self.disk.trip(by, next(iter(self.found), self.halt.reason))
             return {"error": "pressed again while arming: still latched"}
         self.disk.stored = stored
+        await self.release(["flattened"])  # who arms has seen that; a pause that a person set is theirs to end
         self.causes = {"armed": _now()}
-        self._halt(PAUSED, "armed")
+        self._halt(PAUSED, next(iter(self.held), "armed"))
         return {"armed": True, "generation": stored.generation}
 
     async def verified(self) -> bool:
@@ -327,7 +326,7 @@ class Guardian:
         for name in names:
             self.causes.setdefault(name, now)
         if (state := self.halt.state) != RUN:
-            kept = {*names, *(PASSING if state == PAUSED else ())}
+            kept = {*names, *(PASSING if state == PAUSED and not names else ())}
             self.causes = {name: since for name, since in self.causes.items() if name in kept}
 
     async def _arm_by_hand(self, way: str) -> None:
@@ -346,7 +345,7 @@ class Guardian:
         return self.canceller is None or self.canceller.ready
 
     def _live(self) -> bool:
-        return self.canceller is not None and len(self.canceller.live) > 0
+        return self.canceller is not None and bool(self.canceller.live)
 
     # Stopping -----------------------------------------------------------------------------------------------------
 

@@ -114,7 +114,7 @@ class HostSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """When the machine is too hot, full or busy to quote; 0 = do not look."""
 
     max_temperature_c: float = 80.0
-    max_cpu_percent: float = 95.0
+    max_cpu_percent: float = 0.0
     min_memory_mb: float = 40.0
     min_disk_mb: float = 64.0
     undervoltage_pauses: bool = True

@@ -269,6 +269,7 @@ class Stack:
         kept = {key: value for key, value in os.environ.items() if not key.startswith("MMPI_")}
         return kept | self._more | {
             "MMPI_CONFIG": str(CONFIG),
+            "MMPI_HOST__MAX_CPU_PERCENT": "0",
             "MMPI_PATHS__STATE_DIR": str(self.state),
             "MMPI_PATHS__RUNTIME_DIR": str(self.runtime),
             "MMPI_SECRETS__DIR": str(self.secrets),

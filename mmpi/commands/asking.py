@@ -74,7 +74,8 @@ def _flatten(args: argparse.Namespace, runtime: Path) -> int:
     status = _ask(args, runtime, {"cmd": "status"}, ANSWER_S)
     with _quoter(args, runtime, wanted=not status["quoter_alive"]):
         answer = _ask(args, runtime, {"cmd": "flatten", "reason": args.reason}, FLATTEN_S)
-    show(args, answer, "flat: no position, no order; it stays so until: mmpi resume (mmpi arm, if it is latched)")
+    text = "flat: no position, no order; it stays so until: mmpi resume (if it is latched: until a person arms)"
+    show(args, answer, text)
     return 0
 
 

@@ -135,6 +135,8 @@ class _Demo:
         """Do what a key says, at once."""
         if key == "q":
             self._end()
+        elif not self.box.began:
+            self._message = "not yet: it is starting"
         elif key in "ka":
             self._spawn(self._press() if key == "k" else self._arm())
         elif key in "fc":

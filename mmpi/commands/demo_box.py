@@ -130,7 +130,7 @@ class Box:
     def _start_quoter(self) -> Child:
         self.starts += 1
         self.frozen = self._latched = False
-        return self._daemon("quoter", "run", "--json")
+        return self._daemon("quoter", "run", "--json", "--wait")
 
     def _daemon(self, name: str, *words: str) -> Child:
         environ = _environ(os.environ, self.folder, f"http://{self._address}")

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import Any, Final
 
+from mmpi.causes import HELD
 from mmpi.commands.client import NoGuardianError, call
 from mmpi.device.latch import Latch
 from mmpi.folders import path_setting
@@ -92,4 +93,31 @@ def _show(summary: dict[str, Any]) -> None:
     if requests["cap"]:
         spent = f"{requests['used']} of {requests['cap']} used; {requests['per_fill']} a fill"
         print(f"requests  {spent}; quote to trade {requests['quote_to_trade']}; thinning {requests['thinning']}")
-    print(f"orders    {summary['orders']} fills {summary['fills']} refusals {summary['refusals']}")
+    counts = ", ".join(f"{name} {count}" for name, count in summary["orders"].items())
+    refusals = ", ".join(f"{name} {count}" for name, count in summary["refusals"].items()) or "none"
+    print(f"orders    {counts}; fills {summary['fills']}; refusals {refusals}")
+    _show_box(guardian or {})
+    _show_next(summary, guardian or {})
+
+
+def _show_box(guardian: dict[str, Any]) -> None:
+    """Print what the guardian knows of the machine."""
+    box = guardian.get("box") or {}
+    if host := box.get("host"):
+        figures = " ".join(f"{name} {value}" for name, value in host.items() if name != "unavailable")
+        print(f"machine   {figures}")
+    for name, why in (host or {}).get("unavailable", {}).items():
+        print(f"          {name}: {why}")
+    if box:
+        print(f"pins      {box['pins']}{': ' + '; '.join(box['panel']) if box['panel'] else ''}")
+    if power := box.get("power"):
+        print(f"power     mains {power['mains']} {power['why']} {power['saved']}".rstrip())
+
+
+def _show_next(summary: dict[str, Any], guardian: dict[str, Any]) -> None:
+    """Print what a person may do about it."""
+    causes, pins = guardian.get("causes", ()), (guardian.get("box") or {}).get("pins", "none")
+    if summary["latch"] == "latched":
+        print(f"to arm    {'mmpi arm' if pins == 'none' else 'hold the arm button for 3 s'}")
+    elif any(name in HELD for name in causes):
+        print("to go on  mmpi resume")

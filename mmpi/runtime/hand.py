@@ -110,6 +110,7 @@ class HyperliquidHand:
 
     @alone.setter
     def alone(self, alone: bool) -> None:
+        """Take whether it is halted."""
         self._questions.allowance.alone = alone
 
     @property
