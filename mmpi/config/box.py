@@ -104,7 +104,7 @@ class Host(Section):
         _HOST.max_temperature_c, "Of the processor; a Pi throttles at 80 to 85.", ge=0, le=120, unit="degrees Celsius"
     )
     max_cpu_percent: float = number(
-        _HOST.max_cpu_percent, "Of all cores, over a minute; what matters of it the heartbeat sees anyway.", ge=0, le=100
+        _HOST.max_cpu_percent, "Of all cores, over a minute; what matters of it the heartbeat sees, too.", ge=0, le=100
     )
     min_memory_mb: float = number(_HOST.min_memory_mb, "Available memory.", ge=0, le=65_536, unit="MB")
     min_disk_mb: float = number(_HOST.min_disk_mb, "Free where state_dir is.", ge=0, le=1_048_576, unit="MB")
