@@ -205,9 +205,10 @@ class Guardian:
             await self.disk.trip(by, next(iter(self.found), self.halt.reason))
             return {"error": "pressed again while arming: still latched"}
         self.disk.stored = stored
-        await self.release(["flattened"])  # who arms has seen that; a pause that a person set is theirs to end
+        self.held.pop("flattened", None)  # who arms has seen that; a pause that a person set is theirs to end
         self.causes = {"armed": _now()}
         self._halt(PAUSED, next(iter(self.held), "armed"))
+        await self._keep_held(self.held)
         return {"armed": True, "generation": stored.generation}
 
     async def verified(self) -> bool:
@@ -221,24 +222,23 @@ class Guardian:
         """Pause until a person lets go of it; on disk when this returns, unless it is a reload."""
         self.held[name] = by
         self.causes.setdefault(name, _now())
-        # Not by a look, which may fail.
-        if self.halt.state == RUN:
+        if self.halt.state == RUN:  # and not by a look, which may fail
             self._halt(PAUSED, name)
             self._stop(name)
         elif name != "flattened":
             self.restore(name)
         if name in HELD:
-            await self._keep_held()
+            await self._keep_held(self.held)
 
     async def release(self, names: Sequence[str]) -> None:
         """Let go of pauses that persons set; off the disk first, or a power loss would bring them back."""
+        await self._keep_held({name: by for name, by in self.held.items() if name not in names})
         for name in names:
             self.held.pop(name, None)
-        await self._keep_held()
 
-    async def _keep_held(self) -> None:
-        kept = {name: by for name, by in self.held.items() if name in HELD}
+    async def _keep_held(self, held: Mapping[str, str]) -> None:
         if self._held_file is not None:
+            kept = {name: by for name, by in held.items() if name in HELD}
             await self.disk.on_disk(partial(self._held_file.store, kept))
 
     def reduce(self, reason: str) -> None:

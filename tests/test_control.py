@@ -285,3 +285,94 @@ async def test_reload_without_a_verified_zero_is_taken_back(tmp_path: Path) -> N
         assert not box.control.reloading.is_set()
         hand.deaf = False
         await until(lambda: box.halt.state == RUN)
+
+
+# What came later --------------------------------------------------------------------------------------------------
+
+
+async def test_a_press_during_the_wait_of_an_arming_wins(tmp_path: Path) -> None:
+    """Arming that waits for the proof of zero is void once anybody has pressed, by command or by button."""
+    for pressing in ("command", "button"):
+        folder, hand, panel = tmp_path / pressing, FakeHand(), FakePanel()
+        async with guarding(folder, hand, panel=panel, wait=False) as box:
+            await until(lambda: box.guardian.verified_at)
+            hand.deaf = True
+            first = asyncio.create_task(box.command("kill", reason="first"))
+            await asyncio.sleep(0.02)
+            arming = asyncio.create_task(box.guardian.arm("hand"))
+            await asyncio.sleep(0.02)
+            if pressing == "command":
+                second = asyncio.create_task(box.command("kill", reason="second"))
+            else:
+                panel.causes = {"kill_button": "open"}
+                await asyncio.sleep(0.02)
+                panel.causes = {}
+                second = asyncio.create_task(asyncio.sleep(0))
+            await asyncio.sleep(0.01)
+            hand.deaf = False
+            assert "still latched" in (await arming)["error"]
+            await asyncio.gather(first, second)
+            assert box.halt.state == LATCHED and Latch(folder / "latch.json").load().latched
+
+
+@pytest.mark.parametrize("peer", [HANDS, REMOTE])
+async def test_a_press_during_the_wait_of_a_flatten_wins(tmp_path: Path, peer: Peer) -> None:
+    """A flatten that waited for zero sells nothing after a press."""
+    hand = FakeHand()
+    async with guarding(tmp_path, hand) as box, box.quoter(os.getpid()):
+        await until(lambda: box.halt.state == RUN and box.guardian.watch.alive)
+        hand.deaf = True
+        flatten = asyncio.create_task(box.command("flatten", peer))
+        await asyncio.sleep(0.02)
+        kill = asyncio.create_task(box.command("kill", reason="stop that"))
+        await asyncio.sleep(0.01)
+        hand.deaf = False
+        assert "pressed meanwhile: stop that" in (await flatten)["error"]
+        await kill
+        assert box.halt.state == LATCHED
+
+
+async def test_a_latch_by_another_hand_is_found_before_anything_runs(tmp_path: Path) -> None:
+    """What `mmpi kill` or a quoter wrote to the disk while nobody answered counts before the next RUN."""
+    async with guarding(tmp_path) as box:
+        await box.command("pause")
+        Latch(tmp_path / "latch.json").trip("quoter", "drawdown: 100", 5)
+        await box.command("resume")
+        await until(lambda: box.halt.state == LATCHED)
+        assert box.halt.reason == "drawdown: 100"
+
+
+async def test_a_pause_ends_a_flatten(tmp_path: Path) -> None:
+    """Paused while it sells, nothing more is sold, and the proof is a new one."""
+    async with guarding(tmp_path) as box, box.quoter(os.getpid()):
+        await until(lambda: box.halt.state == RUN and box.guardian.watch.alive)
+        flatten = asyncio.create_task(box.command("flatten"))
+        await until(lambda: box.halt.state == REDUCE, 3)
+        assert box.control.status()["verified_zero"] is False
+        assert (await box.command("pause", REMOTE))["verified"] is True
+        assert "error" in await flatten
+        assert box.halt.state == PAUSED
+
+
+async def test_a_pause_holds_though_looks_fail(tmp_path: Path) -> None:
+    """A guardian whose looks raise can still be told to pause."""
+    panel = FakePanel()
+    async with guarding(tmp_path, panel=panel) as box:
+        panel.broken = RuntimeError("bug")
+        await box.command("pause")
+        assert box.halt.state == PAUSED
+
+
+async def test_arming_ends_a_flattens_pause_and_no_other(tmp_path: Path) -> None:
+    """Who arms by hand has seen that it is flat; a pause set by a person stays, and is the reason that is shown."""
+    async with guarding(tmp_path, held=Held(tmp_path / "held.json")) as box:
+        await box.guardian.hold("flattened", "me")
+        await box.command("kill")
+        assert (await box.command("arm"))["armed"] is True
+        await until(lambda: box.halt.state == RUN)
+        await box.command("pause")
+        await box.command("kill")
+        await box.command("arm")
+        assert (box.halt.state, box.halt.reason) == (PAUSED, "by_hand")
+        await asyncio.sleep(0.03)
+        assert box.control.status()["causes"] == ["by_hand"]
