@@ -39,6 +39,10 @@ def missing() -> str:
     """Return why no box can be booted here, "" if one can."""
     if os.geteuid() != 0:
         return "only root can boot a container"
+    if ROOT.is_relative_to("/tmp") or ROOT.is_relative_to("/var/tmp"):
+        return f"{ROOT} lies in a temporary folder, which a container and its services have of their own"
+    if shutil.which("systemd-nspawn") is None:
+        subprocess.run([Path(__file__).with_name("setup-nspawn")], check=False)
     for program in ("systemd-nspawn", "nsenter", "setpriv"):
         if shutil.which(program) is None:
             return f"{program} is not installed (Debian: systemd-container, util-linux)"

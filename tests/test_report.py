@@ -135,7 +135,9 @@ def test_nothing_is_written_half(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def test_every_money_limit_is_told_as_money() -> None:
     """The integers of RiskConfig that are no counts are exactly those that are shown in quote currency."""
     integers = {field.name for field in msgspec.structs.fields(RiskConfig) if isinstance(field.default, int)}
-    assert integers - MONEY_LIMITS == {"order_burst", "max_open_orders"}
+    assert integers - MONEY_LIMITS == {
+        "order_burst", "max_open_orders", "max_fills_per_minute", "flatten_attempts",
+    }
     assert integers >= MONEY_LIMITS
 
 

@@ -27,7 +27,8 @@ from mmpi.structs import Frozen
 SCHEMA: Final = 1
 """Of report.json: raised when a field changes its meaning or goes; new fields do not raise it."""
 MONEY_LIMITS: Final = frozenset(
-    {"capital", "max_position", "max_order", "max_instrument", "max_total", "session_loss", "max_drawdown"}
+    {"capital", "max_position", "max_order", "max_instrument", "max_total", "session_loss", "max_drawdown",
+     "daily_loss"}
 )
 """Fields of RiskConfig that are Money."""
 Value = str | int | float | bool | None

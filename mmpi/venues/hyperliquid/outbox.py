@@ -9,6 +9,8 @@ It must not know answers or what becomes of an order.
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
+import msgspec
+
 from mmpi.actions import (
     Action,
     AmendOrder,
@@ -23,6 +25,7 @@ from mmpi.actions import (
 from mmpi.errors import LocalError
 from mmpi.instrument import MILLISECOND, SECOND, Instrument, Nanos
 from mmpi.venues.hyperliquid import requests
+from mmpi.venues.hyperliquid.messages import FIRST_SPOT
 from mmpi.venues.hyperliquid.reports import Post, Question, Sent
 from mmpi.venues.hyperliquid.signing import Signer
 
@@ -111,8 +114,18 @@ class Outbox:
                 return
             yield post
 
+    def _as_taken(self, place: NewOrder) -> tuple[NewOrder, Instrument, int]:
+        """Return an order as the venue takes it, with its instrument and asset.
+
+        It refuses "reduce only" for spot, where what is sold is what is held, so that a sale can only reduce.
+        """
+        asset = self._assets[place.instrument]
+        if place.reduce_only and asset >= FIRST_SPOT:
+            place = msgspec.structs.replace(place, reduce_only=False)
+        return place, self._instruments[place.instrument], asset
+
     def _place(self, places: list[NewOrder], signer: Signer, now: Nanos) -> bytes:
-        orders = [(place, self._instruments[place.instrument], self._assets[place.instrument]) for place in places]
+        orders = [self._as_taken(place) for place in places]
         sent = tuple([Sent(place.instrument, place.cl_ord_id) for place in places])
         return self._act(Post(Question.PLACE, sent), requests.place_action(orders), signer, now)
 

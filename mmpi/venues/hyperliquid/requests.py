@@ -13,7 +13,6 @@ import msgspec
 
 from mmpi.actions import AmendOrder, NewOrder, TimeInForce
 from mmpi.instrument import BUY, Instrument
-from mmpi.venues.hyperliquid.messages import FIRST_SPOT
 from mmpi.venues.hyperliquid.signing import Signer
 
 PING: Final = b'{"method":"ping"}'
@@ -94,8 +93,7 @@ def _order(order: NewOrder | AmendOrder, instrument: Instrument, asset: int) -> 
         "b": order.side == BUY,
         "p": instrument.price_text(order.price),
         "s": instrument.size_text(order.size),
-        # The venue refuses it for spot, where what is sold is what is held, so that a sale can only reduce.
-        "r": order.reduce_only and asset < FIRST_SPOT,
+        "r": order.reduce_only,
         "t": {"limit": {"tif": TIME_IN_FORCE[order.time_in_force]}},
         "c": order.cl_ord_id,
     }
