@@ -11,6 +11,7 @@ import signal
 import struct
 import subprocess
 import sys
+import tempfile
 import termios
 import time
 from collections.abc import Callable, Iterator
@@ -27,6 +28,13 @@ from mmpi.commands.demo_child import Child, ChildError
 
 PATIENCE_S = 30.0
 DEMO = [sys.executable, "-m", "mmpi", "demo"]
+
+
+@pytest.fixture
+def tmp_path() -> Iterator[Path]:
+    """Give a folder with a short name: the demo's socket lies two folders deeper, and a socket's path has 107 bytes."""
+    with tempfile.TemporaryDirectory(prefix="demo-", ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
 
 
 @pytest.fixture
