@@ -3,14 +3,12 @@
 Invariant: what cannot be read as this very boot is a new one. It must not know what a new boot leads to.
 """
 
-import errno
-import os
-from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
+from mmpi.device import durable
 from mmpi.errors import DeviceError
 from mmpi.instrument import Nanos
 
@@ -46,19 +44,9 @@ class BootRecord:
         To be called once everything that a new boot leads to is durable. `now`: wall clock, for people.
         """
         data = msgspec.json.encode(_Record(self._boot_id(), now)) + b"\n"
-        fresh = self._path.with_name(f"{self._path.name}.new")
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            _write(fresh, data)
-            fresh.replace(self._path)
-            folder = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+            durable.replace(self._path, data)
         except OSError as error:
-            with suppress(OSError):
-                fresh.unlink(missing_ok=True)
             raise DeviceError(f"{self._path}: this boot was not remembered: {error.strerror}") from None
 
     def _boot_id(self) -> str:
@@ -71,14 +59,3 @@ class BootRecord:
         if len(text) != 36 or not _ID_CHARACTERS.issuperset(text):
             raise DeviceError(f"{path}: {text[:40]!r} is no boot id; allowed: a UUID in lower case")
         return text
-
-
-def _write(path: Path, data: bytes) -> None:
-    path.unlink(missing_ok=True)
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o640)
-    try:
-        if os.write(fd, data) != len(data):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        os.fsync(fd)
-    finally:
-        os.close(fd)

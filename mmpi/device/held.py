@@ -3,13 +3,13 @@
 Invariant: what cannot be read as an intact record is one pause by hand. It must not know what a pause does.
 """
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
+from mmpi.device import durable
 from mmpi.errors import DeviceError
 
 VERSION: Final = 1
@@ -43,19 +43,8 @@ class Held:
 
     def store(self, held: Mapping[str, str]) -> None:
         """Write durably: the whole new record or the old one; DeviceError if that could not be confirmed."""
-        fresh = self.path.with_name(self.path.name + ".new")
         data = msgspec.json.encode(_File(VERSION, {name: by[:200] for name, by in held.items()})) + b"\n"
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            with open(fresh, "wb", opener=lambda path, flags: os.open(path, flags, 0o640)) as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(fresh, self.path)
-            folder = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+            durable.replace(self.path, data)
         except OSError as error:
             raise DeviceError(f"{self.path}: the pause was not written: {error.strerror}") from error

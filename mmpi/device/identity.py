@@ -9,6 +9,7 @@ import secrets
 from pathlib import Path
 from typing import Final
 
+from mmpi.device.durable import sync_folder
 from mmpi.errors import DeviceError
 
 INSTANCE_FILE: Final = "instance"
@@ -69,8 +70,4 @@ def _replace(path: Path, text: str, *, exclusive: bool) -> None:
             fresh.unlink()
     else:
         fresh.rename(path)
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    sync_folder(path.parent)

@@ -4,8 +4,6 @@ Invariant: whatever cannot be read as an explicit, intact "armed" is latched.
 It must not know who presses or what stops.
 """
 
-import errno
-import os
 import threading
 import zlib
 from contextlib import suppress
@@ -14,6 +12,7 @@ from typing import Final
 
 import msgspec
 
+from mmpi.device import durable
 from mmpi.errors import DeviceError
 from mmpi.instrument import Nanos
 
@@ -108,7 +107,7 @@ class Latch:
     def _store(self, state: str, generation: int, by: str, reason: str, now: Nanos, scope: str) -> LatchState:
         content = _File(VERSION, state, generation, _tidy(reason), _tidy(by), now, _tidy(scope), 0)
         try:
-            _replace(self.path, _encode(content))
+            durable.replace(self.path, _encode(content))
         except OSError as error:
             raise DeviceError(f"{self.path}: the latch was not written ({state}): {error.strerror}") from error
         return LatchState(state == LATCHED, content.reason, generation, content.by, now, content.scope)
@@ -147,23 +146,3 @@ def _invalid(reason: str) -> LatchState:
 def _tidy(text: str) -> str:
     """Return text that always encodes and fits: a latch must not fail for its wording."""
     return text[:MAX_TEXT].encode("utf-8", "replace").decode()
-
-
-def _replace(path: Path, data: bytes) -> None:
-    """Put data at path so that a cut at any moment leaves the old or the new content, durable on return."""
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    fresh = path.with_name(path.name + ".new")
-    fresh.unlink(missing_ok=True)
-    fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o640)
-    try:
-        if os.write(fd, data) != len(data):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-    os.replace(fresh, path)
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

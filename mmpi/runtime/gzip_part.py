@@ -17,8 +17,9 @@ from typing import Final
 
 import msgspec
 
+from mmpi.device.durable import sync_folder
 from mmpi.errors import ConfigError, DeviceError
-from mmpi.runtime.recording import PART, sync_folder
+from mmpi.runtime.recording import PART
 
 LEVEL: Final = 6
 """zlib's own default."""

@@ -17,6 +17,7 @@ from typing import Final
 
 import msgspec
 
+from mmpi.device.durable import sync_folder
 from mmpi.errors import ConfigError, DeviceError
 from mmpi.instrument import MILLISECOND, SECOND, Instrument, Nanos, make_instrument, money_text
 
@@ -178,15 +179,6 @@ def write_about(folder: Path, about: About) -> None:
         with suppress(OSError):
             fresh.unlink()
         raise DeviceError(f"{path}: cannot be written: {error.strerror}") from None
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable."""
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def last_time(folder: Path) -> Nanos:

@@ -18,6 +18,7 @@ from typing import Final
 
 import msgspec
 
+from mmpi.device.durable import sync_folder
 from mmpi.instrument import SECOND, Nanos
 from mmpi.journal.writer import segment_paths
 
@@ -105,8 +106,8 @@ class Rescue:
             raise _EndedError(f"{self._source}: the journal is empty")
         self._check()
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o750)
-        _sync(self._target.parent)
-        _sync(self._target)
+        sync_folder(self._target.parent)
+        sync_folder(self._target)
         for path in reversed(paths):
             # Resumed, the newest are there; and where one is gone (a journal is kept small), the older are, too.
             if path.name < self._first() and not self._copy(path):
@@ -137,7 +138,7 @@ class Rescue:
             os.close(source)
             with suppress(OSError):
                 fresh.unlink(missing_ok=True)
-        _sync(self._folder)
+        sync_folder(self._folder)
         self._saved[path.name] = size
         return True
 
@@ -167,7 +168,7 @@ class Rescue:
         if self._folder != whole:
             self._folder.rename(whole)
             self._folder = whole
-            _sync(self._target)
+            sync_folder(self._target)
 
     # Forgetting ---------------------------------------------------------------------------------------------------
 
@@ -192,14 +193,6 @@ def _write(path: Path, chunks: Iterator[bytes]) -> None:
         for chunk in chunks:
             while chunk:
                 chunk = chunk[os.write(fd, chunk) :]
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
-def _sync(folder: Path) -> None:
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
         os.fsync(fd)
     finally:
         os.close(fd)
