@@ -80,8 +80,8 @@ class Control:
 
     async def _pause(self, by: str, remote: bool, request: dict[str, Any], answer: Answer) -> dict[str, Any]:
         reason = _reason(request)
-        stored = asyncio.create_task(self._guardian.hold("by_remote" if remote else "by_hand", f"{by}: {reason}"))
-        await asyncio.sleep(0)
+        self._guardian.hold("by_remote" if remote else "by_hand", f"{by}: {reason}")
+        stored = asyncio.create_task(self._guardian.keep_held())
         await answer({"accepted": True, "reason": reason})
         await stored
         return {"paused": True, "verified": await self._guardian.verified(), **self._guardian.last_stop}
@@ -114,7 +114,8 @@ class Control:
             return {"error": "it is being flattened already"}
         if not guardian.watch.alive:
             return {"error": "no quoter is running that could; start it (a latched one is started as a service only)"}
-        await guardian.hold("flattened", f"{by}: {_reason(request)}")
+        guardian.hold("flattened", f"{by}: {_reason(request)}")
+        await guardian.keep_held()
         await answer({"accepted": True})
         if not await guardian.verified():
             return {"error": "it is not verified that none of our orders is live; nothing was placed"}
@@ -167,7 +168,7 @@ class Control:
         if remote:
             return {"error": "a new configuration is taken at the box only"}
         try:
-            await self._guardian.hold("reload", by)
+            self._guardian.hold("reload", by)
             await answer({"accepted": True})
             if await self._guardian.verified():
                 self.reloading.set()

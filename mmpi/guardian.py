@@ -208,7 +208,7 @@ class Guardian:
         self.held.pop("flattened", None)  # who arms has seen that; a pause that a person set is theirs to end
         self.causes = {"armed": _now()}
         self._halt(PAUSED, next(iter(self.held), "armed"))
-        await self._keep_held(self.held)
+        await self.keep_held()
         return {"armed": True, "generation": stored.generation}
 
     async def verified(self) -> bool:
@@ -218,8 +218,8 @@ class Guardian:
             await asyncio.sleep(POLL_S)
         return self.verified_at > 0
 
-    async def hold(self, name: str, by: str) -> None:
-        """Pause until a person lets go of it; on disk when this returns, unless it is a reload."""
+    def hold(self, name: str, by: str) -> None:
+        """Pause, from this instant, until a person lets go of it; `keep_held` puts it on the disk."""
         self.held[name] = by
         self.causes.setdefault(name, _now())
         if self.halt.state == RUN:  # and not by a look, which may fail
@@ -227,18 +227,17 @@ class Guardian:
             self._stop(name)
         elif name != "flattened":
             self.restore(name)
-        if name in HELD:
-            await self._keep_held(self.held)
 
     async def release(self, names: Sequence[str]) -> None:
         """Let go of pauses that persons set; off the disk first, or a power loss would bring them back."""
-        await self._keep_held({name: by for name, by in self.held.items() if name not in names})
+        await self.keep_held(names)
         for name in names:
             self.held.pop(name, None)
 
-    async def _keep_held(self, held: Mapping[str, str]) -> None:
+    async def keep_held(self, but: Sequence[str] = ()) -> None:
+        """Put what persons hold on the disk, but these; DeviceError if the disk does not take it."""
         if self._held_file is not None:
-            kept = {name: by for name, by in held.items() if name in HELD}
+            kept = {name: by for name, by in self.held.items() if name in HELD and name not in but}
             await self.disk.on_disk(partial(self._held_file.store, kept))
 
     def reduce(self, reason: str) -> None:

@@ -123,7 +123,7 @@ async def _armed(folder: Path) -> None:
 async def _held(folder: Path, name: str) -> None:
     async with guarding(folder) as box:
         if name == "flattened" or name == "reload":
-            await box.guardian.hold(name, "test")
+            box.guardian.hold(name, "test")
         else:
             await box.command("pause", HANDS if name == "by_hand" else REMOTE)
         await until(lambda: box.guardian.verified_at)

@@ -54,7 +54,6 @@ async def test_the_halt_comes_before_any_wait(tmp_path: Path) -> None:
     async with guarding(tmp_path, held=Held(tmp_path / "held.json")) as box:
         pausing = asyncio.create_task(box.command("pause"))
         await asyncio.sleep(0)
-        await asyncio.sleep(0)
         assert box.halt.state == PAUSED
         await pausing
 
@@ -366,7 +365,7 @@ async def test_a_pause_holds_though_looks_fail(tmp_path: Path) -> None:
 async def test_arming_ends_a_flattens_pause_and_no_other(tmp_path: Path) -> None:
     """Who arms by hand has seen that it is flat; a pause set by a person stays, and is the reason that is shown."""
     async with guarding(tmp_path, held=Held(tmp_path / "held.json")) as box:
-        await box.guardian.hold("flattened", "me")
+        box.guardian.hold("flattened", "me")
         await box.command("kill")
         assert (await box.command("arm"))["armed"] is True
         await until(lambda: box.halt.state == RUN)

@@ -20,7 +20,7 @@ KILL_HOLD: Final[Nanos] = 5 * SECOND
 LET_GO: Final[Nanos] = 10 * SECOND
 """A kill button let go later than this asks nothing."""
 GAP: Final[Nanos] = 200 * MILLISECOND
-"""Longer between two samples, and nobody looked: ten looks of the guardian."""
+"""Longer between two samples, and nobody looked: two looks of a guardian that has nothing to stop, and room."""
 SETTLED: Final[Nanos] = 300 * MILLISECOND
 """The kill contact is closed for this long before it arms: longer than its trip takes to be over (contacts.py)."""
 BOUNCE: Final[Nanos] = 20 * MILLISECOND

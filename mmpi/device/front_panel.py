@@ -210,15 +210,17 @@ class FrontPanel:
     def _keep_looking(self) -> None:
         """Look at the contacts every POLL, and wake the guardian when one has moved: it need not look so often itself.
 
-        A thread that sleeps costs a fraction of an event loop that does; what a move means is decided there alone.
+        A thread that sleeps costs a fraction of an event loop that does; what a move means is decided there alone, by
+        two looks: so it is woken at the move and at the look after it.
         """
         seen: tuple[int | None, ...] | str | None = None
+        moved = False
         while not self._ended:
             time.sleep(POLL / SECOND)
             with self._reading:
                 now = self._levels()
-            if now != seen and self._wake is not None and self._loop is not None:
-                seen = now
+            again, moved, seen = moved, now != seen, now
+            if (moved or again) and self._wake is not None and self._loop is not None:
                 with suppress(RuntimeError):  # the loop has ended, and we shall in a moment
                     self._loop.call_soon_threadsafe(self._wake)
 

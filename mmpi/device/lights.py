@@ -227,7 +227,7 @@ _ABOVE: Final = """\
 
 **A lamp that does not move is a box that does not live.** Every sign moves at least every two seconds. A process that
 hangs or is dead leaves its lamps as they were, or dark; it cannot look like one that lives. The guardian says what is
-to be shown fifty times a second; when it has said nothing for two seconds, its lamps go over to `fault` by themselves.
+to be shown twelve times a second; when it has said nothing for two seconds, its lamps go over to `fault` by themselves.
 
 Green: it quotes. Amber: it waits. Red: it is stopped and needs a person. Each sign has a rhythm of its own, so it can
 be told without seeing colours. What quotes is mostly on, and blinks off once, twice or three times; what waits is

@@ -99,8 +99,11 @@ class PaperGateway:
 
 def _permits(halt: HaltWord, entries: Sequence[Approved]) -> bool:
     """Return True if the halt word lets these orders pass: all of them, or those that all only reduce."""
+    now = time.monotonic_ns()
+    if halt.permits(now):
+        return True
     only = all(isinstance(each.action, NewOrder) and each.action.reduce_only for each in entries)
-    return halt.permits(time.monotonic_ns(), reducing=only)
+    return only and halt.permits(now, reducing=True)
 
 
 def _ask_latch(actions: Sequence[Approved], on_latch: Callable[[str], None]) -> None:
