@@ -408,6 +408,31 @@ def test_a_virtual_panel_in_real_time(tmp_path: Path) -> None:
     assert hand.output(17) is None
 
 
+def test_a_wire_that_moves_wakes_the_guardian_twice(tmp_path: Path) -> None:
+    """At the move and at the look after it: two looks decide, and the guardian alone would be slow to look again."""
+    hand = VirtualPanel.create(tmp_path / "pins", closed=[5])
+    hand.drive(26, 1)
+    panel = FrontPanel(PanelConfig(backend="virtual", virtual=str(tmp_path / "pins"), power=26))
+    woken: list[int] = []
+
+    async def run() -> int:
+        panel.open(lambda: woken.append(time.monotonic_ns()))
+        while panel._lines is None:
+            await asyncio.sleep(0.005)
+        await asyncio.sleep(0.2)
+        before = len(woken)
+        await asyncio.sleep(0.2)
+        assert len(woken) == before  # a quiet panel wakes nobody
+        hand.drive(26, 0)
+        await asyncio.sleep(0.3)
+        return len(woken) - before
+
+    try:
+        assert asyncio.run(run()) == 2
+    finally:
+        panel.close()
+
+
 @pytest.mark.slow
 def test_a_storm_in_real_time(tmp_path: Path) -> None:
     """Thousands of edges for a second on a contact that is mostly closed: latched in 0.2 s, over when it is quiet."""
