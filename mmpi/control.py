@@ -108,7 +108,7 @@ class Control:
         """Have the quoter sell what is held, by orders that only reduce; halted before and after."""
         guardian = self._guardian
         presses = guardian.presses
-        if remote and (guardian.stored.latched or guardian.halt.state == LATCHED):
+        if remote and (guardian.disk.stored.latched or guardian.halt.state == LATCHED):
             return {"error": "latched: then only hands at the box may flatten"}
         if guardian.halt.state == REDUCE:
             return {"error": "it is being flattened already"}
@@ -188,10 +188,10 @@ class Control:
         state, generation = guardian.halt.read()
         venue, now = guardian.canceller, time.monotonic_ns()
         return {
-            "latch": "latched" if state == LATCHED or guardian.stored.latched else "armed",
+            "latch": "latched" if state == LATCHED or guardian.disk.stored.latched else "armed",
             "state": STATE_NAMES[state],
             "reason": guardian.halt.reason,
-            "cause": row_of(guardian.stored.reason) if guardian.stored.latched else "",
+            "cause": row_of(guardian.disk.stored.reason) if guardian.disk.stored.latched else "",
             "causes": [*dict.fromkeys([*guardian.found, *guardian.causes])],
             "details": {**guardian.found, **guardian.held},
             "sign": guardian.sign(now),

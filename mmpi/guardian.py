@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from mmpi.causes import HELD, NO_SELLING, latches
 from mmpi.device.held import Held
-from mmpi.device.latch import Latch, LatchState
+from mmpi.device.latch import Latch
 from mmpi.errors import DeviceError
 from mmpi.instrument import MILLISECOND, SECOND, Nanos
 from mmpi.runtime.board import LATCHED, PAUSED, REDUCE, RUN, STATE_NAMES, HaltWord
@@ -84,11 +84,6 @@ class Guardian:
         self._tasks: set[asyncio.Task[Any]] = set()
 
     @property
-    def stored(self) -> LatchState:
-        """Return the latch as it is on the disk, as far as we know."""
-        return self.disk.stored
-
-    @property
     def errors(self) -> int:
         """Return how many answers the venue did not give, and failures of our own; each was followed by a try."""
         return self._errors + self._zero.errors + self.disk.errors
@@ -98,8 +93,8 @@ class Guardian:
 
         `start_latched`: a cause, with its detail, that latches before anything may happen; "" = none.
         """
-        if self.stored.latched:
-            self._halt(LATCHED, self.stored.reason)
+        if self.disk.stored.latched:
+            self._halt(LATCHED, self.disk.stored.reason)
         elif start_latched:
             self._halt(LATCHED, start_latched)
             await self.disk.trip("guardian", start_latched)
@@ -169,7 +164,7 @@ class Guardian:
     async def _pressed(self, stop: Awaitable[None], stored: "asyncio.Future[None]") -> dict[str, Any]:
         await asyncio.shield(stored)
         await stop
-        return {"verified": True, **self.last_stop, "stored": self.stored.valid}
+        return {"verified": True, **self.last_stop, "stored": self.disk.stored.valid}
 
     async def arm(self, by: str) -> dict[str, Any]:
         """Unlatch, if nothing is left to be stopped and no cause is there; return the answer, `error` or `armed`."""
@@ -249,8 +244,8 @@ class Guardian:
     def restore(self, reason: str) -> None:
         """End that: latched again if it was latched, paused if not."""
         if self.halt.state == REDUCE:
-            latched = self.stored.latched
-            self._halt(LATCHED if latched else PAUSED, self.stored.reason if latched else reason)
+            latched = self.disk.stored.latched
+            self._halt(LATCHED if latched else PAUSED, self.disk.stored.reason if latched else reason)
             self._stop(reason)
 
     def _keep_task(self, work: Any) -> "asyncio.Task[Any]":
@@ -335,7 +330,7 @@ class Guardian:
     def _may_resume(self, now: Nanos) -> bool:
         if self.found or self.causes.keys() - PASSING or self._stopping is not None:
             return False
-        if not self.verified_at or self.disk.storing or self.stored.latched or not self._is_ready():
+        if not self.verified_at or self.disk.storing or self.disk.stored.latched or not self._is_ready():
             return False
         watch = self.watch
         return not watch.alive or (watch.steady(now) and watch.acknowledged(self.halt.generation))

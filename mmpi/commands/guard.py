@@ -74,7 +74,7 @@ async def _guard(box: Box) -> bool:
     booting = asyncio.create_task(_remember_boot(box, guardian, start_latched))
     waiting: list[asyncio.Task[Any]] = [asyncio.create_task(event.wait()) for event in (ended, control.reloading)]
     systemd.ready()
-    said = f"latched: {guardian.stored.reason}" if guardian.stored.latched else "armed"
+    said = f"latched: {guardian.disk.stored.reason}" if guardian.disk.stored.latched else "armed"
     print(f"mmpi guardian: {said}; listening on {paths.control}", file=sys.stderr, flush=True)
     try:
         await asyncio.wait({guarding, *waiting}, return_when=asyncio.FIRST_COMPLETED)
@@ -122,7 +122,7 @@ async def _end(
 
 async def _remember_boot(box: Box, guardian: Guardian, start_latched: str) -> None:
     """Keep which boot this is, once what a new boot leads to is on the disk."""
-    while start_latched and not guardian.stored.latched:
+    while start_latched and not guardian.disk.stored.latched:
         await asyncio.sleep(POLL_S)
     try:
         await asyncio.to_thread(_boot(box).remember, time.time_ns())
