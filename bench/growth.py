@@ -10,8 +10,8 @@ import sys
 import msgspec
 
 from bench.speed import PREFIX, shipped
-from mmpi.app import engine_params
 from mmpi.engine import Engine
+from mmpi.engines import engine_params
 from mmpi.instrument import Nanos
 from mmpi.research.backtest import Backtest
 from mmpi.research.dataset import Dataset, instrument_for, open_dataset
@@ -53,7 +53,7 @@ def main() -> None:
         "rows": dataset.done,
         "end_mb": rss_mb(),
         "stopped": engine.stopped,
-        "fills": engine.fills,
+        "fills": engine.session.fills,
         "violations": engine.violations,
     }
     print(json.dumps(result))

@@ -15,10 +15,10 @@ from typing import Any, NamedTuple
 import msgspec
 
 from bench.books import COIN, DEPTH, INSTRUMENT, Frame
-from mmpi.app import checkpoint, engine_params
 from mmpi.commands.bench import JOB
 from mmpi.config import load_config
 from mmpi.engine import Engine
+from mmpi.engines import checkpoint, engine_params
 from mmpi.events import BookSnapshot, MarketEvent
 from mmpi.journal.writer import JournalWriter
 from mmpi.quoting.layered import LayeredConfig
@@ -173,7 +173,7 @@ def _backtest(engine: Engine, sink: Any, settings: Settings, books: list[MarketE
     if isinstance(sink, JournalWriter):
         sink.close()
     spent = perf_counter_ns() - started
-    assert engine.violations == 0 and engine.fills > 0
+    assert engine.violations == 0 and engine.session.fills > 0
     return Work(spent / 1000, len(books), engine.events)
 
 

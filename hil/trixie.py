@@ -9,6 +9,7 @@ It must not know what the guest runs.
 """
 
 import hashlib
+import lzma
 import os
 import re
 import shutil
@@ -29,6 +30,7 @@ SITE: Final = "usr/lib/python3/dist-packages"
 """Debian's Python looks here for modules."""
 PLATFORMS: Final = ("manylinux2014_aarch64", "manylinux_2_24_aarch64", "manylinux_2_28_aarch64")
 WHEELS: Final = (
+    "backports-zstd",
     "coincurve",
     "colorzero",
     "gpiod",
@@ -57,6 +59,8 @@ PACKAGES: Final = (
     "python3.13-minimal",
     "zlib1g",
 )
+MODULES: Final = ("crc16", "crc32c_generic", "mbcache", "jbd2", "ext4", "virtio_blk")
+"""What a disk with ext4 takes, in the order in which it is loaded; the PCI bus and virtio on it are built in."""
 KEPT: Final = 3
 """Guests kept in the cache, of 110 MB each; a change of this file or of the locked packages makes another."""
 UNCOMPILED: Final = ("usr/lib/python3.13/idlelib/", "usr/lib/python3.13/test/", "usr/lib/python3.13/pydoc_data/")
@@ -82,6 +86,11 @@ exec setsid cttyhack sh -c 'stty -echo; echo "the guest is up"; exec sh -i' </de
 
 class UnavailableError(Exception):
     """This machine cannot make the guest; the text says why."""
+
+
+def module_path(name: str) -> str:
+    """Return where a kernel module lies in the guest, unpacked; it is not there if the kernel has it built in."""
+    return f"usr/lib/modules/{name}.ko"
 
 
 class Base(NamedTuple):
@@ -172,11 +181,25 @@ def _debian(folder: Path) -> tuple[bytes, Tree]:
     for deb in sorted(debs.iterdir()):
         data = subprocess.run(["dpkg-deb", "--fsys-tarfile", deb], capture_output=True, check=True).stdout
         if deb.name.startswith("linux-image-"):
-            (kernel,) = (entry.data for entry in from_tar(data, ("boot/vmlinuz-",)).values())
+            kernel, modules = _kernel(from_tar(data, ("boot/vmlinuz-", "usr/lib/modules/")))
+            tree |= modules
         else:
             tree |= from_tar(data, UNPACKED)
     tree["usr/bin/python3"] = link("python3.13")
     return kernel, tree
+
+
+def _kernel(package: Tree) -> tuple[bytes, Tree]:
+    """Return the image of the kernel's package, and those of its modules that the guest may load."""
+    (image,) = (entry.data for path, entry in package.items() if path.startswith("boot/vmlinuz-"))
+    (builtin,) = (entry.data.decode() for path, entry in package.items() if path.endswith("/modules.builtin"))
+    modules: Tree = {}
+    for name in MODULES:
+        if found := [path for path in package if path.endswith(f"/{name}.ko.xz")]:
+            modules[module_path(name)] = file(lzma.decompress(package[found[0]].data))
+        elif f"/{name}.ko\n" not in builtin:
+            raise UnavailableError(f"the kernel has no module {name}")
+    return image, modules
 
 
 def _apt(folder: Path) -> tuple[str, ...]:

@@ -22,14 +22,14 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
 
 from hil.archive import Entry, Tree, cpio, file
-from hil.trixie import ROOT, UnavailableError, base, compiled
+from hil.trixie import MODULES, ROOT, UnavailableError, base, compiled, module_path
 
 EMULATOR: Final = "qemu-system-aarch64"
 LINES: Final = 8
@@ -46,10 +46,18 @@ _DIRECTION: Final = _PL061 + 0x400
 class VirtualPi:
     """A guest with mmpi of this checkout under /opt/mmpi, from `with` to the block's end."""
 
-    def __init__(self, files: Mapping[str, Entry] | None = None, memory_mb: int = 512, cores: int = 1) -> None:
+    def __init__(
+        self,
+        files: Mapping[str, Entry] | None = None,
+        memory_mb: int = 512,
+        cores: int = 1,
+        disks: Sequence[Path] = (),
+    ) -> None:
+        """`disks` are sockets of ServedDisk (hil/logged_disk.py), which the guest has as /dev/vda, /dev/vdb, ..."""
         self._files: Final = dict(files or {})
         self._memory_mb: Final = memory_mb
         self._cores: Final = cores
+        self._disks: Final = tuple(disks)
         self._asked = 0
 
     def __enter__(self) -> "VirtualPi":
@@ -66,6 +74,8 @@ class VirtualPi:
             self._qtest = _TestSocket(place / "qtest")
             stack.callback(self._qtest.close)
             self.wait_serial("the guest is up", BOOT_S)
+            if self._disks:
+                self._load_modules()
             self._owned = stack.pop_all()
         return self
 
@@ -113,6 +123,12 @@ class VirtualPi:
         """Press Ctrl-C on the guest's terminal."""
         self._serial.write("\x03")
 
+    def _load_modules(self) -> None:
+        for path in (f"/{module_path(name)}" for name in MODULES):
+            status, said = self.run(f"[ ! -e {path} ] || insmod {path}")
+            if status != 0:
+                raise UnavailableError(f"the guest's kernel does not take its module: {said.strip()}")
+
     def _emulator(self, kernel: Path, initramfs: Path, place: Path) -> "subprocess.Popen[bytes]":
         return subprocess.Popen(
             [
@@ -122,10 +138,19 @@ class VirtualPi:
                 "-kernel", str(kernel), "-initrd", str(initramfs),
                 "-append", "console=ttyAMA0 rdinit=/init panic=-1 quiet loglevel=1",
                 "-qtest", f"unix:{place}/qtest,server=on,wait=off", "-qtest-log", "none",
-                "-qmp", f"unix:{place}/qmp,server=on,wait=off",
+                "-qmp", f"unix:{place}/qmp,server=on,wait=off", *_disk_options(self._disks),
             ],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, bufsize=0,
         )  # fmt: skip
+
+
+def _disk_options(sockets: Sequence[Path]) -> Iterator[str]:
+    """Yield QEMU's options for disks: the guest's flushes are passed on, and so are errors."""
+    for number, path in enumerate(sockets):
+        yield "-drive"
+        yield f"if=none,id=disk{number},format=raw,file=nbd+unix:///?socket={path},cache=writeback"
+        yield "-device"
+        yield f"virtio-blk-pci,drive=disk{number},romfile=,werror=report,rerror=report"
 
 
 def checkout() -> Tree:

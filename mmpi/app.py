@@ -10,41 +10,40 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Coroutine
-from decimal import Decimal
+from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 
-from mmpi.desk import DeskParams
 from mmpi.device.clock_sync import is_synchronised
 from mmpi.device.identity import next_prefix
 from mmpi.device.latch import Latch
-from mmpi.engine import Engine, EngineParams
-from mmpi.errors import ConfigError, DeviceError, RefusedError, RemoteError
-from mmpi.governor import GovernorConfig
-from mmpi.instrument import BUY, SECOND, Instrument, make_instrument
-from mmpi.journal.record import Checkpoint
+from mmpi.engine import Engine
+from mmpi.engines import checkpoint, engine_params, grid, venue_market
+from mmpi.errors import DeviceError, RefusedError, RemoteError
+from mmpi.instrument import BUY, Instrument, Lots
+from mmpi.journal.record import CLEAN_STOP
 from mmpi.journal.writer import JournalWriter
 from mmpi.runtime import ipc
 from mmpi.runtime.addresses import SHARED
 from mmpi.runtime.board import HaltWord, StatusBoard, lock
-from mmpi.runtime.build import build_id
 from mmpi.runtime.clock_watch import ClockWatch
 from mmpi.runtime.feeds import VenueFeed, play
 from mmpi.runtime.gateway import PaperGateway, VenueGateway
+from mmpi.runtime.intents import DurableIntents, must_be_durable
+from mmpi.runtime.keeper import Keeper, KeeperSettings
 from mmpi.runtime.keys import read_keys
 from mmpi.runtime.loop import Loop, Outlet, SteadyClock
 from mmpi.runtime.service import Systemd
 from mmpi.runtime.summary import summarise
 from mmpi.runtime.venue_facts import VenueFacts, ask
-from mmpi.settings import InstrumentSettings, Settings
+from mmpi.settings import Settings
 from mmpi.sim.exchange import Matching
 from mmpi.sim.market import GENERATED, Market
 from mmpi.sim.model import model_for
 from mmpi.sim.venue import SimVenue
 from mmpi.status import Summary
-from mmpi.upkeep import UpkeepConfig
 from mmpi.venues.hyperliquid.session import HyperliquidSession
 
 STOP_S: Final = 4.5
@@ -57,6 +56,8 @@ START_S: Final = 30.0
 """Asking the venue for its markets may take this long; systemd is told so before each try."""
 LATCH_S: Final = 0.25
 """The guardian must answer a request to latch within this; otherwise the quoter stops itself."""
+DISK_RETRY_S: Final = 5.0
+T = TypeVar("T")
 HOW_TO_ARM: Final = "to arm it again: mmpi arm"
 
 
@@ -92,7 +93,8 @@ class _Quoter:
         self.live = settings.venue.mode in ("practice", "live")
         SHARED.keep_in(settings.paths.addresses)
         self.halt = _halt_word(settings, required=self.live and settings.guardian.required)
-        self.prefix = next_prefix(Path(settings.paths.state_dir))
+        self.prefix = ""
+        self.keeper: Keeper
         self.loop: Loop
         self.engine: Engine
         self.failure = ""
@@ -104,27 +106,37 @@ class _Quoter:
     async def run(self, seconds: float) -> Outcome:
         """Build, quote, stop."""
         board = StatusBoard.create(self.settings.paths.status)
+        self.prefix = await self._from_disk(partial(next_prefix, Path(self.settings.paths.state_dir)))
         start = await (self._patiently() if self.settings.venue.name == "hyperliquid" else self._on_generated_market())
-        journal = self._journal()
+        journal, keeper = self._journal(), self.keeper
+        await self._from_disk(partial(keeper.open, journal, start.history))
         self.loop = Loop(
-            self.engine, journal, start.outlet, self.clock, self.halt, board, self._publish, self.systemd.progress
-        )
+            self.engine, journal, self._outlet(start.outlet), self.clock, self.halt, board, self._publish,
+            self.systemd.progress, keeper,
+        )  # fmt: skip
         feed = asyncio.create_task(start.feed(self.loop))
         self.systemd.ready()
         mode, name = self.settings.venue.mode, self.settings.venue.name
         print(f"mmpi run: {mode} on {name}: {', '.join(self.engine.desks)}", file=sys.stderr, flush=True)
         if not self.halt.waived and self.halt.beat_ns == 0:
             print("mmpi run: waiting for the guardian; start it with: mmpi guardian", file=sys.stderr)
+        failed = "an error of our own"
         try:
             await self._until_stopped(feed, seconds)
+            failed = self.failure or self._fault()
             return Outcome(
-                self._summary(), self.failure or self._fault(), self.again, bool(self.engine.standing.fault)
+                self._summary(), failed, self.again, bool(self.engine.standing.fault)
             )
+        except BaseException as error:
+            failed = repr(error)
+            raise
         finally:
             if not self.again:
                 self.systemd.stopping()
             feed.cancel()
-            journal.close()
+            journal.close(f"failed: {failed}" if failed else CLEAN_STOP)
+            if not await asyncio.to_thread(keeper.close, failed):
+                print("mmpi run: the disk did not take the ledger's end", file=sys.stderr)
 
     async def _until_stopped(self, feed: "asyncio.Task[None]", seconds: float) -> None:
         """Run the loop until the engine says that it has stopped; a request to stop gets STOP_S."""
@@ -153,6 +165,36 @@ class _Quoter:
         self.again = True
         asked.set()
 
+    async def _from_disk(self, work: Callable[[], T]) -> T:
+        """Return what some work on the disk returns; a service whose disk does not take it goes on trying."""
+        while True:
+            try:
+                return await asyncio.to_thread(work)
+            except DeviceError as error:
+                if not self.service:
+                    raise
+                self.systemd.status(f"waiting for the disk: {error}")
+            self.systemd.extend(LAST_RETRY_S + START_S)
+            await asyncio.sleep(DISK_RETRY_S)
+
+    def _outlet(self, outlet: Outlet) -> Outlet:
+        """Return the gateway, behind the disk where intents must be durable."""
+        if not must_be_durable(self.settings.journal.intent_durability, self.settings.venue.name):
+            return outlet
+        durable = DurableIntents(outlet, self.keeper.ledger, self.clock.now)
+        self.keeper.on_void = durable.void
+        return durable
+
+    async def _keep(self, instruments: dict[str, Instrument], account: str) -> dict[str, Lots]:
+        """Build the engine, with what an earlier run of this account left; return the positions it begins with."""
+        venue = self.settings.venue
+        scope = " ".join(filter(None, (venue.name, venue.network if account else "", venue.mode, account)))
+        text = msgspec.json.encode(self.settings)
+        about = KeeperSettings(self.settings.paths, self.settings.journal, self.settings.risk.max_drawdown)
+        self.keeper = await self._from_disk(partial(Keeper, about, self.prefix, scope, self.settings.digest, text))
+        self.engine = Engine(engine_params(self.settings, instruments, self.prefix, at_venue=self.live))
+        return self.keeper.take_up(self.engine)
+
     async def _patiently(self) -> "_Start":
         """Return the start at a venue; a service whose network is not up yet goes on trying, and says so."""
         delay = FIRST_RETRY_S
@@ -175,18 +217,20 @@ class _Quoter:
         facts = await ask(url, keys.signer.address if keys else "", ca_file=venue.ca_file)
         if keys is not None:
             facts.check_agent(keys.signer.address, keys.account, keys.file)
-        markets = {each.name: _venue_market(each, facts) for each in self.settings.instruments}
-        self._build({name: market[0] for name, market in markets.items()})
+        markets = {each.name: venue_market(each, facts) for each in self.settings.instruments}
         account, signer = (venue.vault.lower() or keys.account, keys.signer) if keys else ("", None)
+        held = await self._keep({name: market[0] for name, market in markets.items()}, account)
         session = HyperliquidSession(
-            markets, account, signer, self.prefix, venue.expires_after_ms, vault=venue.vault.lower(), adopt=venue.adopt
-        )
+            markets, account, signer, self.prefix, venue.expires_after_ms, vault=venue.vault.lower(), adopt=venue.adopt,
+            history_ms=self.keeper.history_ms,
+        )  # fmt: skip
         if keys is not None:
             watch = self._clock_watch(facts)
             feed = VenueFeed(url, session, self.clock, watch, venue.ca_file)
-            return _Start(VenueGateway(session, feed.link, self.halt, self._latch), lambda loop: feed.run(loop, None))
+            outlet = VenueGateway(session, feed.link, self.halt, self._latch)
+            return _Start(outlet, lambda loop: feed.run(loop, None), lambda: session.history_ms)
         feed = VenueFeed(url, session, self.clock, ca_file=venue.ca_file)
-        sim = self._sim()
+        sim = self._sim(held)
         return _Start(PaperGateway(sim, self.halt, self._latch), lambda loop: feed.run(loop, sim))
 
     def _clock_watch(self, facts: VenueFacts) -> ClockWatch:
@@ -206,20 +250,19 @@ class _Quoter:
 
     async def _on_generated_market(self) -> "_Start":
         """The built-in market in front of the simulated exchange."""
-        self._build({each.name: _grid(each, GENERATED[each.name]) for each in self.settings.instruments})
-        sim = self._sim()
+        grids = {each.name: grid(each, GENERATED[each.name]) for each in self.settings.instruments}
+        sim = self._sim(await self._keep(grids, ""))
         config = self.settings.market
         market = Market([desk.instrument for desk in self.engine.desks.values()], config, random.Random(config.seed))
         outlet = PaperGateway(sim, self.halt, self._latch)
         return _Start(outlet, lambda loop: play(market.events(loop.now()), sim, loop))
 
-    def _sim(self) -> SimVenue:
+    def _sim(self, held: dict[str, Lots]) -> SimVenue:
         instruments = {name: desk.instrument for name, desk in self.engine.desks.items()}
         sim = model_for(self.settings.sim, by_order=False)
-        return SimVenue(Matching(instruments, sim), sim, random.Random(sim.seed))
-
-    def _build(self, instruments: dict[str, Instrument]) -> None:
-        self.engine = Engine(engine_params(self.settings, instruments, self.prefix, at_venue=self.live))
+        # Fills of an earlier run are known by their numbers.
+        first_id = 1 + (int(self.prefix[-8:], 16) << 32)
+        return SimVenue(Matching(instruments, sim, first_id, held=held), sim, random.Random(sim.seed))
 
     def _journal(self) -> JournalWriter:
         sizes = self.settings.journal
@@ -228,6 +271,7 @@ class _Quoter:
             segment_bytes=sizes.segment_bytes,
             max_bytes=sizes.max_bytes,
             checkpoint=lambda: checkpoint(self.engine, self.settings.digest),
+            on_closed=self.keeper.cold,
         )
 
     def _publish(self) -> bytes:
@@ -243,6 +287,8 @@ class _Quoter:
             latency=self.loop.latency(),
             now=self.loop.now(),
             latch="latched" if self.engine.standing.latched else "armed",
+            start=self.keeper.start,
+            storage=self.keeper.status(),
         )
 
     def _latch(self, reason: str) -> None:
@@ -299,6 +345,7 @@ class _Start(msgspec.Struct, frozen=True):
 
     outlet: Outlet
     feed: Callable[[Loop], Coroutine[Any, Any, None]]
+    history: Callable[[], int] | None = None
 
 
 def _halt_word(settings: Settings, *, required: bool) -> HaltWord:
@@ -306,21 +353,6 @@ def _halt_word(settings: Settings, *, required: bool) -> HaltWord:
     word = HaltWord.open(settings.paths.halt)
     word.waived = not required and not word.is_guarded(time.monotonic_ns())
     return word
-
-
-def engine_params(
-    settings: Settings, instruments: dict[str, Instrument], prefix: str, *, at_venue: bool = False
-) -> EngineParams:
-    """Return what an engine is built from; `at_venue` where orders go to the venue that the books come from."""
-    venue = settings.venue
-    governor = GovernorConfig(venue.weight_per_minute, venue.budget_low, venue.budget_reserve)
-    return EngineParams(
-        cl_ord_prefix=prefix,
-        desks=tuple(DeskParams(instruments[each.name], each.quoter, at_venue) for each in settings.instruments),
-        risk=settings.risk,
-        patience=round(venue.ack_timeout_s * SECOND),
-        upkeep=UpkeepConfig(governor, amends=venue.amend) if at_venue else None,
-    )
 
 
 def what_is_left(engine: Engine) -> str:
@@ -338,46 +370,3 @@ def what_is_left(engine: Engine) -> str:
         f"the venue did not confirm within {STOP_S:g} s that no order of ours is live; we know of "
         f"{len(orders)}{': ' if orders else ''}{left}"
     )
-
-
-def _venue_market(wanted: InstrumentSettings, facts: VenueFacts) -> tuple[Instrument, int]:
-    """Return the venue's instrument and asset number; ConfigError for another grid, which its prices do not fit."""
-    known, number = facts.instrument(wanted.name)
-    for key, own, theirs in (
-        ("tick_size", wanted.tick_size, known.tick_size), ("lot_size", wanted.lot_size, known.lot_size)
-    ):  # fmt: skip
-        if own and Decimal(own) != Decimal(theirs):
-            here = f"instruments.{wanted.name}.{key}"
-            raise ConfigError(f"{here}: value {own}: allowed: 0, or {theirs} as the venue says")
-    return known, number
-
-
-def _grid(wanted: InstrumentSettings, known: Instrument) -> Instrument:
-    """Return the generated market's instrument, on another grid where the configuration says so."""
-    if not wanted.tick_size and not wanted.lot_size:
-        return known
-    return make_instrument(
-        known.name,
-        wanted.tick_size or known.tick_size,
-        wanted.lot_size or known.lot_size,
-        significant_figures=known.significant_figures,
-        min_notional=str(known.min_notional / 10**12),
-    )
-
-
-def checkpoint(engine: Engine, digest: str) -> Checkpoint:
-    """Return the journal's checkpoint of an engine."""
-    return Checkpoint(
-        digest=digest,
-        cl_ord_prefix=engine.params.cl_ord_prefix,
-        mmpi_version=build_id(),
-        engine_config=msgspec.json.encode(engine.params),
-        engine_state=engine.checkpoint(),
-    )
-
-
-def rebuild(saved: Checkpoint) -> Engine:
-    """Return the engine of a checkpoint; the inverse of `checkpoint`."""
-    engine = Engine(msgspec.json.decode(saved.engine_config, type=EngineParams))
-    engine.restore(saved.engine_state)
-    return engine

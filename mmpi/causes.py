@@ -75,6 +75,7 @@ TABLE: Final = (
     _pause("hardware_watchdog", "guardian", "kernel or systemd do not say `watchdog.hardware_s`"),
     _pause("clock", "quoter", "the clock is not trusted: no synchronisation, or far from the venue's time"),
     _pause("stale_feed", "quoter", "no market data for `risk.stale_after_s` (that instrument alone)"),
+    _pause("journal", "quoter", "the journal in memory cannot be written, or the disk takes no ledger for 20 s"),
     _pause("network", "quoter", "the quoter's session with the venue is down"),
 )  # fmt: skip
 """Telemetry's death is no cause: it neither latches nor pauses."""

@@ -31,7 +31,7 @@ COMMANDS: Final = {
     "bench": ("bench", "measure the time from a message's bytes to orders, beside a json + Decimal quoter"),
     "calibrate": ("calibrate", "fit to recorded data what quoters and simulators need to know of a market"),
     "replay": ("journals", "recompute a journal's actions and compare"),
-    "journal": ("journals", "verify or print a journal"),
+    "journal": ("journals", "verify, print, export, prune a journal, or bundle what tells of one time"),
     "record": ("record", "capture a venue's public market data into files that backtest reads; needs no key"),
     "practice": ("practice", "a server that speaks a venue's protocol, and keys for it; no money, no internet"),
 }
@@ -254,17 +254,69 @@ _FITS: Final[dict[str, Callable[[argparse.ArgumentParser], None]]] = {
 
 
 def _replay(command: argparse.ArgumentParser) -> None:
-    command.add_argument("path", type=Path, nargs="?", help="journal folder or segment; default: the quoter's")
+    text = "journal folder, segment or bundle; default: the quoter's in memory"
+    command.add_argument("path", type=Path, nargs="?", metavar="PATH", help=text)
     command.add_argument("--verify", action="store_true", help="exit 1 unless every action is the recorded one")
 
 
 def _journal(command: argparse.ArgumentParser) -> None:
     parts = command.add_subparsers(dest="what", required=True, metavar="WHAT")
-    for name, text in (("verify", "check every record"), ("cat", "print every record, one JSON object a line")):
-        part = parts.add_parser(name, help=text)
-        part.add_argument("path", type=Path, nargs="?", help="journal folder or segment; default: the quoter's")
+    for name, text in (
+        ("verify", "check every record"),
+        ("cat", "print every record, one JSON object a line"),
+        ("tail", "print the last records, and with -f those that are added"),
+        ("stats", "count what is in it, how fast it grows, and how its runs ended"),
+        ("export", "write it as tables that other programs read"),
+        ("prune", "delete what is beyond the caps from the disk"),
+        ("bundle", "put all that tells of one time into one file, which replays anywhere"),
+    ):
+        part = parts.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+        if name != "prune":
+            text = "folder or segment, or a bundle" if name != "bundle" else "folder or segment"
+            part.add_argument("path", type=Path, nargs="?", metavar="PATH", help=f"{text}; default: this box's")
+        if name not in ("prune", "bundle"):
+            part.add_argument("--ledger", action="store_true", help="the durable ledger on the disk alone")
         part.add_argument("--config", type=Path, metavar="FILE", default=argparse.SUPPRESS)
         part.add_argument("--json", action="store_true", default=argparse.SUPPRESS)
+        if name in _JOURNAL:
+            _JOURNAL[name](part)
+
+
+def _cat(part: argparse.ArgumentParser) -> None:
+    text = "only records of this kind, such as run or event; may be given many times"
+    part.add_argument("--kind", action="append", default=[], metavar="NAME", help=text)
+
+
+def _tail(part: argparse.ArgumentParser) -> None:
+    part.add_argument("-n", type=whole, default=10, dest="lines", metavar="N", help="how many (default 10)")
+    part.add_argument("-f", action="store_true", dest="follow", help="go on until Ctrl-C")
+
+
+def _export(part: argparse.ArgumentParser) -> None:
+    part.add_argument("--parquet", type=folder, required=True, metavar="DIR", help="a new or empty folder")
+
+
+def _prune(part: argparse.ArgumentParser) -> None:
+    part.add_argument("--max-bytes", type=whole, metavar="N", help="default: journal.disk_max_bytes")
+    part.add_argument("--max-days", type=whole, metavar="N", help="0 = any age; default: journal.disk_max_days")
+    part.add_argument("--dry-run", action="store_true", help="only say what would be deleted")
+
+
+def _bundle(part: argparse.ArgumentParser) -> None:
+    text = "ISO 8601 (without a zone: UTC), seconds, ms or ns since 1970, now, or last-crash"
+    part.add_argument("--around", required=True, metavar="TIME", help=text)
+    part.add_argument("--before", type=interval, default=600.0, metavar="SECONDS", help="default 600")
+    part.add_argument("--after", type=interval, default=120.0, metavar="SECONDS", help="default 120")
+    part.add_argument("--out", type=Path, metavar="FILE", help="a new file (default: mmpi-<device>-<TIME>.zip here)")
+
+
+_JOURNAL: Final[dict[str, Callable[[argparse.ArgumentParser], None]]] = {
+    "cat": _cat,
+    "tail": _tail,
+    "export": _export,
+    "prune": _prune,
+    "bundle": _bundle,
+}
 
 
 def _practice(command: argparse.ArgumentParser) -> None:

@@ -21,6 +21,7 @@ from mmpi.orders import UNHEARD
 from mmpi.placement import Placement
 from mmpi.reconciling import Reconciling
 from mmpi.risk import RiskGate
+from mmpi.session import Session
 from mmpi.standing import Standing
 from mmpi.upkeep import Upkeep
 
@@ -35,6 +36,7 @@ class Engine:
         self.params = params
         self.desks: dict[str, Desk] = {desk.instrument.name: Desk(desk, params.patience) for desk in params.desks}
         self.gate = RiskGate(params.risk)
+        self.session = Session(self.desks, self.gate, params.risk.session_start_s)
         self.standing = Standing()
         self.upkeep = Upkeep(params.upkeep)
         self.reconciling = Reconciling(self.gate, self.standing, self.upkeep.governor, params.patience)
@@ -47,8 +49,7 @@ class Engine:
         """When the engine wants a Timer event; 0 = never."""
         self.blocked = "connecting"
         """Why nothing may be placed, "" = quoting."""
-        self.events = self.fills = self.foreign_fills = 0
-        self.violations = 0
+        self.events = self.violations = 0
         """Times the P&L identity (I11) did not hold; anything but 0 is a bug."""
         self._latch_asked = False
         self._untold = False
@@ -73,6 +74,7 @@ class Engine:
             events.Budget: self._on_budget,
             events.VenueFault: self._on_fault,
             events.ClockTrust: self._on_clock,
+            events.StorageTrust: self._on_storage,
         }
 
     def handle(self, event: Event) -> list[Approved]:
@@ -82,6 +84,8 @@ class Engine:
         if 0 < self.upkeep.wake <= now:
             # A dead-man switch that has run out must be known before the event places anything.
             self._look(now)
+        if now >= self.session.ends and not self.standing.clock:
+            self.session.roll(now)
         actions = self._handlers[type(event)](event)
         if self.gate.breach and not self._latch_asked:
             actions = [*actions, *self._breached(now)]
@@ -105,7 +109,7 @@ class Engine:
     @property
     def equity(self) -> Money:
         """Return the session's profit and loss over all instruments."""
-        return sum([desk.position.equity for desk in self.desks.values()])
+        return self.session.equity
 
     def live_orders(self) -> int:
         """Return how many orders of ours may be live, those of unknown fate included."""
@@ -120,12 +124,10 @@ class Engine:
             upkeep=self.upkeep.checkpoint(),
             reconciling=self.reconciling.checkpoint(),
             flattening=self.flattening.checkpoint(),
-            wake_at=self.wake_at,
-            blocked=self.blocked,
-            latch_asked=self._latch_asked,
-            placement=self.placement.counts(),
-            counts=(self.events, self.fills, self.foreign_fills, self.violations),
-        )
+            wake_at=self.wake_at, blocked=self.blocked, latch_asked=self._latch_asked,
+            placement=self.placement.counts(), counts=(self.events, self.violations),
+            session=self.session.checkpoint(),
+        )  # fmt: skip
         # JSON, whose integers have no bound: money beyond 2^63 units is nine million of the quote currency.
         return msgspec.json.encode(state)
 
@@ -141,7 +143,8 @@ class Engine:
         self.flattening.restore(state.flattening)
         self.wake_at, self.blocked, self._latch_asked = state.wake_at, state.blocked, state.latch_asked
         self.placement.counter, self.placement.amended = state.placement
-        self.events, self.fills, self.foreign_fills, self.violations = state.counts
+        self.events, self.violations = state.counts
+        self.session.restore(state.session)
 
     def _book(self, event: events.BookSnapshot | events.BookDelta | events.Bbo) -> list[Approved]:
         desk = self.desks.get(event.instrument)
@@ -152,7 +155,7 @@ class Engine:
         if desk.apply(event):
             if desk.marked and desk.position.lots:
                 self.violations += desk.position.identity_error() != 0
-                if self._touches_limit(desk, now):
+                if self.session.touches_limit(desk, now):
                     actions = self._breached(now)
             if now >= desk.next_quote or (desk.marked and self.placement.must_pull(desk)):
                 actions += self._service(desk, now)
@@ -184,11 +187,6 @@ class Engine:
         desk.schedule(self.gate.stale_after, self.quoting)
         return actions
 
-    def _touches_limit(self, desk: Desk, now: Nanos) -> bool:
-        """Return True if the session's equity or the desk's position touches a limit that latches."""
-        position, held = desk.position, desk.position.lots + desk.carry
-        return bool(self.gate.equity(self.equity, now) or self.gate.inventory(held, position.mid2, desk.instrument))
-
     def _report(self, report: ExecReport) -> list[Approved]:
         desk = self.desks.get(report.instrument)
         if desk is None:
@@ -204,7 +202,7 @@ class Engine:
         failed = False
         if desk.orders.apply(report):
             self._fill(desk, report)
-            if self._touches_limit(desk, report.recv_ts):
+            if self.session.touches_limit(desk, report.recv_ts):
                 actions = self._breached(report.recv_ts)
         elif order is not None:
             if order.level == FLATTEN_LEVEL:
@@ -228,12 +226,10 @@ class Engine:
         return [*actions, *self._finish(report.recv_ts)]
 
     def _fill(self, desk: Desk, report: ExecReport) -> None:
-        desk.position.fill(report.side, report.price, report.size, report.fee)
-        self.fills += 1
+        self.session.fill(desk, report)
         if not self.standing.flatten:
             self.gate.breach = self.gate.breach or self.gate.wires.filled(report.recv_ts)
         self.upkeep.governor.traded_for(desk.instrument.notional(report.price, report.size))
-        self.foreign_fills += not report.cl_ord_id
         self.violations += desk.position.identity_error() != 0
 
     def _funding(self, event: events.Funding) -> list[Approved]:
@@ -275,7 +271,7 @@ class Engine:
         for name, desk in self.desks.items():
             desk.orders.reconcile([order for order in event.open_orders if order.instrument == name])
         settled = self.reconciling.settle(self.desks.values(), dict(event.positions), self.placement.counter == 0)
-        over = [desk for desk in self.desks.values() if desk.position.mid2 and self._touches_limit(desk, now)]
+        over = [desk for desk in self.desks.values() if desk.position.mid2 and self.session.touches_limit(desk, now)]
         actions = self._breached(now) if over else []
         if not settled:
             return [*actions, *self._update(now), self.reconciling.ask("position", now)]
@@ -338,6 +334,10 @@ class Engine:
 
     def _on_clock(self, event: events.ClockTrust) -> list[Approved]:
         self.standing.on_clock(event)
+        return self._update(event.recv_ts)
+
+    def _on_storage(self, event: events.StorageTrust) -> list[Approved]:
+        self.standing.storage = event.fault
         return self._update(event.recv_ts)
 
     def _finish(self, now: Nanos) -> list[Approved]:

@@ -8,6 +8,7 @@ from mmpi.flatten import FlattenState
 from mmpi.instrument import Nanos
 from mmpi.reconciling import ReconcilingState
 from mmpi.risk import GateState, RiskConfig
+from mmpi.session import SessionPart
 from mmpi.standing import StandingState
 from mmpi.structs import Frozen, State
 from mmpi.upkeep import MaybeUpkeep, UpkeepState
@@ -39,4 +40,5 @@ class EngineState(State, frozen=True):
     blocked: str
     latch_asked: bool
     placement: "tuple[int, int]"
-    counts: "tuple[int, int, int, int]"
+    counts: "tuple[int, int]"
+    session: SessionPart

@@ -234,6 +234,13 @@ class ClockTrust(msgspec.Struct, frozen=True, array_like=True, tag="K", gc=False
     reason: str = ""
 
 
+class StorageTrust(msgspec.Struct, frozen=True, array_like=True, tag="J", gc=False):
+    """Whether what must be kept can be kept from now on: orders' intents, fills; `fault` says why not, "" = it can."""
+
+    recv_ts: Nanos
+    fault: str
+
+
 class Stopping(msgspec.Struct, frozen=True, array_like=True, tag="Q", gc=False):
     """The process was asked to end (I14): nothing is placed any more, everything is cancelled."""
 
@@ -261,5 +268,6 @@ Event: TypeAlias = (
     | Budget
     | VenueFault
     | ClockTrust
+    | StorageTrust
     | Stopping
 )

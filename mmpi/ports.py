@@ -190,12 +190,12 @@ class Clock(Protocol):
 
 
 class Sink(Protocol):
-    """Where the journal's records go; `append` returns once the bytes are written to the segment (I2)."""
+    """Where the journal's records go; a call returns once the bytes are written to the segment (I2)."""
 
-    def event(self, event: Event) -> None:
-        """Record an event before it is handled."""
+    def event(self, event: Event) -> bool:
+        """Record an event before it is handled; False if it could not be written."""
         ...
 
-    def action(self, approved: Approved) -> None:
-        """Record an action before it is sent."""
+    def action(self, approved: Approved) -> bool:
+        """Record an action before it is sent; False if it could not be written, and then no order may leave."""
         ...

@@ -80,6 +80,13 @@ class Position:
         self.inventory += self.lots * (mid2 - self.mid2) * self._half
         self.mid2 = mid2
 
+    def begin_anew(self) -> None:
+        """Begin a new session: what is held goes on as if bought at the mark, and nothing is won or lost yet."""
+        value = self.lots * self.mid2 * self._half
+        self.cash, self.open_cost = -value, abs(value)
+        self.spread = self.inventory = self.funding = self.fees = self.realised = self.volume = 0
+        self.fills = 0
+
     @property
     def equity(self) -> Money:
         """Return cash plus the open lots at the mark."""

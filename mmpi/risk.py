@@ -56,6 +56,8 @@ class RiskConfig(Config, frozen=True):
     max_open_orders: int = 40
     """Per instrument, orders of unknown fate included."""
     stale_after_s: float = 5.0
+    session_start_s: int = 0
+    """When a session begins, in seconds after midnight UTC; -1 = only the first one ever does."""
     unarmed_percent: float = 25.0
     """Of max_order, max_position, max_instrument and max_total, while no dead-man switch at the venue is set."""
     flatten_base_bps: float = 10.0

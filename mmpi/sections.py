@@ -58,10 +58,19 @@ class ClockSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class JournalSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Sizes of the tmpfs journal, in bytes."""
+    """Sizes of the journal in memory and of what is on the disk, in bytes."""
 
     segment_bytes: int = 8 * 2**20
     max_bytes: int = 64 * 2**20
+    intent_durability: str = "auto"
+    """auto, write or fsync."""
+    commit_s: float = 14.0
+    """The promise is 15 s; the rest is for a slow disk."""
+    routine: str = "memory"
+    """memory or disk."""
+    disk_bytes_per_hour: int = 5 * 2**20
+    disk_max_bytes: int = 64 * 2**20
+    disk_max_days: int = 400
 
 
 class GuardianSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -196,6 +205,11 @@ class PathSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def quoter_lock(self) -> Path:
         """Return the lock that keeps a second quoter out."""
         return Path(self.runtime_dir) / "quoter.lock"
+
+
+def ledger_folder(paths: PathSettings) -> Path:
+    """Return the folder of the durable ledger."""
+    return Path(paths.state_dir) / "journal"
 
 
 class Box(msgspec.Struct, frozen=True):

@@ -11,7 +11,7 @@ from mmpi.structs import State
 class StandingState(State, frozen=True):
     """A Standing as plain values."""
 
-    texts: "tuple[str, str, str, str]"
+    texts: "tuple[str, str, str, str, str]"
     flags: "tuple[bool, bool, bool, bool, bool, bool]"
 
 
@@ -32,6 +32,8 @@ class Standing:
         """Why the venue will not let this account trade; only a person mends that, and starts again."""
         self.clock = ""
         """Why the clock is not trusted (I8)."""
+        self.storage = ""
+        """Why what must be kept cannot be kept (I2)."""
         self.flatten = False
         """The guardian lets us place what reduces a position, and nothing else."""
         self._rearm = False
@@ -68,7 +70,7 @@ class Standing:
 
     def may_trade(self, breach: str) -> bool:
         """Return True if orders are or will soon be wanted: the session is up and nothing that lasts forbids them."""
-        return self.connected and not (self.stop or self.halt or self.fault or self.clock or breach)
+        return self.connected and not (self.stop or self.halt or self.fault or self.clock or self.storage or breach)
 
     @property
     def is_ending(self) -> bool:
@@ -83,6 +85,8 @@ class Standing:
             return f"venue: {self.fault}"
         if self.clock:
             return f"clock: {self.clock}"
+        if self.storage:
+            return f"journal: {self.storage}"
         if not self.connected:
             return "connecting"
         return "" if self.reconciled else "reconciling"
@@ -101,6 +105,8 @@ class Standing:
             return f"venue: {self.fault}"
         if self.clock:
             return f"clock: {self.clock}"
+        if self.storage:
+            return f"journal: {self.storage}"
         if not self.connected:
             return "connecting"
         return waits if self.reconciled else "reconciling"
@@ -108,11 +114,11 @@ class Standing:
     def checkpoint(self) -> StandingState:
         """Return the state as plain values."""
         return StandingState(
-            (self.halt, self.stop, self.fault, self.clock),
+            (self.halt, self.stop, self.fault, self.clock, self.storage),
             (self.connected, self.reconciled, self.latched, self.stopped, self.flatten, self._rearm),
         )
 
     def restore(self, state: StandingState) -> None:
         """Take the state that `checkpoint` returned."""
-        self.halt, self.stop, self.fault, self.clock = state.texts
+        self.halt, self.stop, self.fault, self.clock, self.storage = state.texts
         self.connected, self.reconciled, self.latched, self.stopped, self.flatten, self._rearm = state.flags

@@ -72,6 +72,35 @@ class RequestStatus(msgspec.Struct, frozen=True):
     dead_man_firings: int
 
 
+class StartStatus(msgspec.Struct, frozen=True):
+    """How a run began: how the one before it ended (clean, failed, killed, power or first), and what was taken up."""
+
+    before: str
+    reason: str
+    resumed: bool
+    """The session of an earlier run goes on."""
+    later_fills: int
+    """Fills that were found after its last state."""
+    doubtful_orders: int
+    """Orders of it that the venue is asked about."""
+    repaired: list[str]
+    """What was cut off, or skipped, when the ledger was read."""
+
+
+class StorageStatus(msgspec.Struct, frozen=True):
+    """What is kept: `fault` says why it cannot be, "" = it can; bytes of this run, milliseconds of commits."""
+
+    fault: str
+    memory_bytes: int
+    commits: int
+    ledger_bytes: int
+    last_commit_ms: float
+    worst_commit_ms: float
+    oldest_s: float
+    """Age of the oldest record that is not on the disk yet."""
+    routine_dropped: int
+
+
 class Summary(msgspec.Struct, frozen=True):
     """The shape shared by `demo --json`, `backtest --json` and `status --json`."""
 
@@ -94,3 +123,5 @@ class Summary(msgspec.Struct, frozen=True):
     requests: RequestStatus
     flatten: str = ""
     """Nobody asked (""), working: ..., flat, or failed: ..."""
+    start: StartStatus | None = None
+    storage: StorageStatus | None = None

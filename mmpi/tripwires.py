@@ -78,6 +78,11 @@ class Tripwires:
             del self._doubts[next(iter(self._doubts))]
         return UNKNOWN_FATES if now - since >= self._unknown_after else ""
 
+    def shift(self, equity: Money) -> None:
+        """What was `equity` is 0 from now on; what the day has lost stays what it is."""
+        self._base -= equity
+        self._last -= equity
+
     def lost(self) -> None:
         """The connection is gone: nobody could have answered."""
         self._doubts.clear()

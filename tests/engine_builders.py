@@ -44,6 +44,7 @@ from mmpi.events import (
     Reconciled,
     Resumed,
     Stopping,
+    StorageTrust,
     Timer,
     VenueFault,
 )
@@ -181,6 +182,10 @@ class Bench:
     def budget(self, used: int, cap: int = 10_000) -> list[Action]:
         return self.feed(Budget(self.now, "sim", used, cap))
 
+    def storage(self, fault: str = "") -> list[Action]:
+        """Return what the engine does on news of the journal, good or bad."""
+        return self.feed(StorageTrust(self.now, fault))
+
     def clock(self, reason: str = "") -> list[Action]:
         """Say that the clock may be trusted, or, with a reason, that it may not."""
         return self.feed(ClockTrust(self.now, not reason, reason))
@@ -311,7 +316,10 @@ _KINDS = (
 """Weighed so that the engine quotes about half of the time."""
 
 
-_UPKEEP_KINDS = (*("switch",) * 3, "switch_lost", "fired", "budget", "clock", "refused", "fault", "freeze", "flatten")
+_UPKEEP_KINDS = (
+    *("switch",) * 3, "switch_lost", "fired", "budget", "clock", "refused", "fault", "freeze", "flatten",
+    "storage",
+)
 
 
 def wild_events(
@@ -378,9 +386,9 @@ def wild_event(wild: Wild, bench: Bench) -> list[Event]:
             first: list[Event] = [] if engine.standing.connected else [Connected(now, "sim")]
             picture = Reconciled(now, "sim", tuple(orders), positions)
             if not engine.upkeep.at_venue:
-                return [*first, Resumed(now), picture]
+                return [*first, StorageTrust(now, ""), Resumed(now), picture]
             switch = DeadManReport(now, "sim", now + AHEAD, ExecType.NEW)
-            return [*first, ClockTrust(now, True), switch, Resumed(now), picture]
+            return [*first, StorageTrust(now, ""), ClockTrust(now, True), switch, Resumed(now), picture]
         case "fired":
             return [
                 report(now, order.cl_ord_id, ExecType.CANCELED, name=name, reason=DEAD_MAN) for order in live[: 1 + b]
@@ -420,6 +428,8 @@ def _session_event(wild: Wild, now: int) -> Event:
             return Budget(now, "sim", 250 * wild.a, 10_000)
         case "clock":
             return ClockTrust(now, wild.b > 3, "off")
+        case "storage":
+            return StorageTrust(now, "" if wild.b > 3 else "No space left on device")
         case "fault":
             return VenueFault(now, "sim", "" if wild.a == 39 else "B", "agent unknown")
         case _:

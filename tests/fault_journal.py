@@ -14,12 +14,13 @@ import msgspec
 
 from mmpi import events
 from mmpi.actions import AmendOrder, Approved, NewOrder, RequestLatch, RequestReconcile, TimeInForce
-from mmpi.app import rebuild
 from mmpi.engine import Engine
+from mmpi.engines import rebuild
 from mmpi.events import Event, ExecReport, ExecType
 from mmpi.instrument import Instrument, Nanos
+from mmpi.journal.entries import Checkpoint
 from mmpi.journal.reader import Damage, Segment, read
-from mmpi.journal.record import ACTION, CHECKPOINT, EVENT, Checkpoint, Record, decode
+from mmpi.journal.record import ACTION, CHECKPOINT, EVENT, GAP, Record, decode
 
 Item: TypeAlias = Event | Approved | Checkpoint
 Step: TypeAlias = tuple[Event, list[Approved]]
@@ -30,7 +31,7 @@ MAX_TOLD = 20
 
 
 def items(folder: Path) -> Iterator[Item]:
-    """Return the events, actions and checkpoints of a journal; ValueError if it is damaged or its beginning is gone."""
+    """Return the events, actions and checkpoints of a journal; ValueError if any of it is missing."""
     first = True
     for item in read(folder):
         if isinstance(item, Damage):
@@ -38,6 +39,8 @@ def items(folder: Path) -> Iterator[Item]:
         if isinstance(item, Segment) and first and item.header.first_record:
             raise ValueError(f"the journal's beginning is gone: {item.path.name} starts at {item.header.first_record}")
         first = False
+        if isinstance(item, Record) and item.kind == GAP:
+            raise ValueError(f"the journal has a gap: {decode(item)}")
         if isinstance(item, Record) and item.kind in (EVENT, ACTION, CHECKPOINT):
             value = decode(item)
             assert not isinstance(value, str)
@@ -64,7 +67,7 @@ class Permission:
 
     def __init__(self) -> None:
         self.connected = self.reconciled = self.stopping = False
-        self.halt = self.clock = self.fault = self.latch = ""
+        self.halt = self.clock = self.fault = self.latch = self.storage = ""
         self.covered_until: Nanos = 0
         self.refused = False
 
@@ -87,6 +90,8 @@ class Permission:
                 self.stopping = True
             case events.ClockTrust():
                 self.clock = "" if event.trusted else event.reason or "not trusted"
+            case events.StorageTrust():
+                self.storage = event.fault
             case events.VenueFault() if not event.instrument:
                 self.fault = event.reason
             case events.DeadManReport(outcome=ExecType.NEW):
@@ -105,6 +110,7 @@ class Permission:
             f"a latch was asked for ({self.latch})": bool(self.latch),
             f"the venue refuses everything ({self.fault})": bool(self.fault),
             f"the clock is not trusted ({self.clock})": bool(self.clock),
+            f"what must be kept cannot be ({self.storage})": bool(self.storage),
             "disconnected": not self.connected,
             "not reconciled": not self.reconciled,
             "no dead-man switch is set": not (self.refused or now < self.covered_until),

@@ -1,12 +1,15 @@
 """Builders of events, actions, checkpoints and whole journals."""
 
-from collections.abc import Callable, Iterable
+import resource
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from mmpi.actions import Approved, CancelOrder
 from mmpi.events import BookSnapshot, Event, Timer
+from mmpi.journal.entries import Checkpoint
 from mmpi.journal.reader import Item, Segment, read
-from mmpi.journal.record import Checkpoint, Record
+from mmpi.journal.record import FIXED_HEADER, Record, decode_header, frame, header_length
 from mmpi.journal.writer import JournalWriter
 
 LARGE = 2**30
@@ -57,6 +60,39 @@ def journal(folder: Path, events: Iterable[Event], *, segment_bytes: int = LARGE
     if stop:
         out.close()
     return folder
+
+
+@contextmanager
+def largest_file(size: int) -> Iterator[None]:
+    """Let the kernel refuse every byte of a file after `size`, as a full disk does."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def header_bytes(segment: Path) -> bytes:
+    """Return the header of a segment."""
+    data = segment.read_bytes()
+    return data[: header_length(data[:FIXED_HEADER])]
+
+
+def rewrite(segment: Path, found: Iterable[Record | tuple[int, bytes]]) -> None:
+    """Replace the records of a segment, numbered anew from where they began; a pair is a record's kind and payload."""
+    start = header_bytes(segment)
+    header = decode_header(start)
+    pairs = [(each.kind, each.payload) if isinstance(each, Record) else each for each in found]
+    frames = [frame(header.marker, header.first_record + n, *pair) for n, pair in enumerate(pairs)]
+    segment.write_bytes(start + b"".join(frames))
+
+
+def flipped(data: bytes, bit: int) -> bytes:
+    """Return the bytes with one bit changed."""
+    changed = bytearray(data)
+    changed[bit // 8] ^= 1 << bit % 8
+    return bytes(changed)
 
 
 def items(path: Path) -> list[Item]:

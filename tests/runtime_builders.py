@@ -13,8 +13,8 @@ from pathlib import Path
 
 from practice_builders import GUARDIAN, MASTER, QUOTER, venue
 
-from mmpi.actions import Approved
-from mmpi.events import Event, ExecReport
+from mmpi.actions import AmendOrder, Approved, NewOrder
+from mmpi.events import Event, ExecReport, ExecType
 from mmpi.practice.hyperliquid.server import PracticeServer
 from mmpi.practice.hyperliquid.streams import Hub
 from mmpi.practice.hyperliquid.venue import Venue
@@ -192,13 +192,15 @@ class Shelf:
         self.events: list[Event] = []
         self.actions: list[Approved] = []
 
-    def event(self, event: Event) -> None:
+    def event(self, event: Event) -> bool:
         """Keep."""
         self.events.append(event)
+        return True
 
-    def action(self, approved: Approved) -> None:
+    def action(self, approved: Approved) -> bool:
         """Keep."""
         self.actions.append(approved)
+        return True
 
     def kinds(self) -> list[str]:
         """Return the types of the events."""
@@ -216,6 +218,15 @@ class Door:
         """Keep."""
         assert all(approved.ts == now for approved in actions)
         self.sent += actions
+
+    def refuse(self, actions: Sequence[Approved], now: int, why: str) -> None:
+        """Keep the reports of what must not leave."""
+        for each in actions:
+            assert isinstance(each.action, NewOrder | AmendOrder)
+            order = each.action
+            self.unsent.append(
+                ExecReport(now, order.instrument, now, order.cl_ord_id, "", ExecType.REJECTED, reason=why)
+            )
 
 
 # A box --------------------------------------------------------------------------------------------------------------

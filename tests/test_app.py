@@ -16,12 +16,13 @@ from practice_builders import STRANGER, book
 from runtime_builders import box_environ, practice, until, write_keys
 
 from mmpi import app
-from mmpi.app import Outcome, _Quoter, checkpoint, rebuild, run_quoter
+from mmpi.app import Outcome, _Quoter, run_quoter
 from mmpi.config import load_config
 from mmpi.device.latch import Latch
+from mmpi.engines import checkpoint, rebuild
 from mmpi.errors import ConfigError, JournalError, RefusedError, RemoteError
 from mmpi.events import BookSnapshot, VenueFault
-from mmpi.journal.reader import verify_journal
+from mmpi.journal.survey import verify_journal
 from mmpi.runtime import venue_facts
 from mmpi.runtime.board import RUN, HaltWord, StatusBoard, lock
 from mmpi.runtime.ipc import Answer, ControlServer

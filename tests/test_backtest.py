@@ -11,9 +11,9 @@ from engine_builders import PATIENCE, PREFIX, A, book, engine_params
 from journals import records
 
 from mmpi.actions import Approved, NewOrder
-from mmpi.app import checkpoint, rebuild
 from mmpi.desk import DeskParams
 from mmpi.engine import Engine, EngineParams
+from mmpi.engines import checkpoint, rebuild
 from mmpi.events import Connected, Event, ExecReport, ExecType, MarketEvent, Stopping, Timer, Trade
 from mmpi.instrument import BUY, MILLISECOND, SECOND, SELL, Instrument, Nanos
 from mmpi.journal.record import EVENT, decode_event, encode_payload, frame
@@ -88,7 +88,7 @@ def run(engine: Engine, market: Iterable[MarketEvent], folder: Path | None = Non
         sink.close()
     assert (engine.stopped, engine.live_orders(), engine.violations, watch.crossed) == (True, 0, 0, 0)
     assert watch.times == sorted(watch.times)
-    assert watch.trades == engine.fills
+    assert watch.trades == engine.session.fills
     assert sum(desk.orders.placed for desk in engine.desks.values()) == len(watch.placed)
     for desk in engine.desks.values():
         position = desk.position
@@ -104,7 +104,7 @@ def test_the_generated_market_twice_is_the_same_journal(tmp_path: Path) -> None:
     for name in ("one", "two"):
         engine = engine_for(*GENERATED.values())
         run(engine, generated(300), tmp_path / name)
-        assert engine.fills > 10
+        assert engine.session.fills > 10
         assert all(desk.position.fills > 0 for desk in engine.desks.values())
         journals.append([path.read_bytes() for path in sorted((tmp_path / name).iterdir())])
     assert journals[0] == journals[1]
@@ -245,7 +245,7 @@ def test_a_recorded_market_is_quoted_to_its_end(data: Path, name: str) -> None:
     """I11: real books, locked ones too: fills, profit exact to the last unit, own orders never crossed, a clean end."""
     engine, market = recorded(data, name)
     run(engine, market)
-    assert engine.fills > 0
+    assert engine.session.fills > 0
     assert engine.gate.breach == ""
     desk = next(iter(engine.desks.values()))
     assert desk.position.volume > 0

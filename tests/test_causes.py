@@ -249,6 +249,14 @@ def _clock() -> None:
     assert places(bench.after(1).clock())
 
 
+def _journal() -> None:
+    bench = Bench().start()
+    assert any(isinstance(action, CancelOrder) for action in bench.storage("No space left on device"))
+    bench.acknowledge()
+    assert places(bench.after(9).book()) == [] and bench.engine.blocked == "journal: No space left on device"
+    assert places(bench.after(1).storage())
+
+
 def _stale_feed() -> None:
     bench = Bench().start()
     assert any(isinstance(action, CancelOrder) for action in bench.after(6).timer())
@@ -275,6 +283,7 @@ QUOTED: dict[str, Callable[[], None]] = {
     "unknown_fates": _unknown_fates,
     "venue_refusal": _venue_refusal,
     "clock": _clock,
+    "journal": _journal,
     "stale_feed": _stale_feed,
     "network": _network,
 }

@@ -21,9 +21,9 @@ from practice_builders import STRANGER
 from runtime_builders import board_of, box_environ, practice_thread, write_keys
 
 from mmpi import cli
-from mmpi.app import checkpoint
 from mmpi.cli import main
 from mmpi.device.latch import Latch
+from mmpi.engines import checkpoint
 from mmpi.errors import DeviceError
 from mmpi.events import Connected, Reconciled, Timer
 from mmpi.journal.writer import JournalWriter

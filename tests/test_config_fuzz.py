@@ -14,12 +14,12 @@ from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
 from mmpi.actions import Approved, NewOrder
-from mmpi.app import engine_params
 from mmpi.config import load_config, models
 from mmpi.config.quoters import STRATEGIES
 from mmpi.config.schema import ANY_NAME, Key
 from mmpi.desk import Desk
 from mmpi.engine import Engine, EngineParams
+from mmpi.engines import engine_params
 from mmpi.errors import ConfigError
 from mmpi.events import Event, MarketEvent
 from mmpi.instrument import BUY, SECOND, SELL, Instrument, Side
@@ -260,7 +260,7 @@ def try_generated(folder: Path, tables: dict[str, dict[str, str]]) -> None:
         grids = {each.name: GENERATED[each.name] for each in config.instruments}
         market = Market(list(grids.values()), config.market, random.Random(config.market.seed))
         engine = run(config, grids, islice(market.events(START), AT_ONCE))
-        event(f"{'fills' if engine.fills else 'orders' if engine.events else 'nothing'}")
+        event(f"{'fills' if engine.session.fills else 'orders' if engine.events else 'nothing'}")
 
 
 class Recorded:

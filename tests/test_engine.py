@@ -46,7 +46,8 @@ from mmpi.engine import Engine, EngineParams
 from mmpi.events import Event, ExecType, OpenOrder, Stopping, Timer
 from mmpi.flatten import FLATTEN_LEVEL
 from mmpi.instrument import BUY, MONEY_SCALE, SECOND, SELL, Side, make_instrument
-from mmpi.journal.record import MAX_PAYLOAD, Checkpoint, encode_payload
+from mmpi.journal.entries import Checkpoint
+from mmpi.journal.record import MAX_PAYLOAD, encode_payload
 from mmpi.orders import MAX_EXEC_IDS, MAX_FINISHED, Order, OrdStatus
 from mmpi.position import Position
 from mmpi.upkeep import UpkeepConfig
@@ -453,7 +454,7 @@ def test_a_late_fill_is_booked() -> None:
     bench.acknowledge()
     bench.fill(order, 4)
     bench.fill("0xforgotten", 3, price=1000, side=SELL)
-    assert (bench.engine.desks["A"].position.lots, bench.engine.fills, bench.engine.violations) == (-7, 2, 0)
+    assert (bench.engine.desks["A"].position.lots, bench.engine.session.fills, bench.engine.violations) == (-7, 2, 0)
 
 
 def test_a_fill_counts_once() -> None:
@@ -462,7 +463,7 @@ def test_a_fill_counts_once() -> None:
     order = bench.orders()[0]
     for _ in range(3):
         bench.fill(order, 4, exec_id="same")
-    assert (bench.engine.desks["A"].position.lots, bench.engine.fills, order.leaves) == (-4, 1, 6)
+    assert (bench.engine.desks["A"].position.lots, bench.engine.session.fills, order.leaves) == (-4, 1, 6)
 
 
 def test_a_foreign_fill_is_booked_and_counted() -> None:
@@ -470,7 +471,7 @@ def test_a_foreign_fill_is_booked_and_counted() -> None:
     bench = Bench().start()
     bench.fill("", 4, price=1000, side=BUY, fee=5)
     desk = bench.engine.desks["A"]
-    assert (desk.position.lots, desk.position.fees, bench.engine.foreign_fills) == (4, 5, 1)
+    assert (desk.position.lots, desk.position.fees, bench.engine.session.foreign_fills) == (4, 5, 1)
 
 
 def test_a_fill_without_size_or_price_is_refused() -> None:
@@ -479,7 +480,7 @@ def test_a_fill_without_size_or_price_is_refused() -> None:
     order = bench.orders()[0].cl_ord_id
     for price, size in ((0, 1), (1000, 0), (-1, 1)):
         bench.feed(report(bench.now, order, ExecType.TRADE, size=size, price=price, exec_id=f"{price}"))
-    assert (bench.engine.fills, bench.engine.desks["A"].orders.illegal) == (0, 3)
+    assert (bench.engine.session.fills, bench.engine.desks["A"].orders.illegal) == (0, 3)
 
 
 def test_reports_of_other_instruments_are_not_ours() -> None:

@@ -44,7 +44,7 @@ from fault_judge import (
     sides_are_within_limits,
     slots_are_single,
 )
-from journals import snapshot, writer
+from journals import largest_file, snapshot, writer
 
 from mmpi import events
 from mmpi.actions import (
@@ -56,7 +56,7 @@ from mmpi.actions import (
     RequestReconcile,
     TimeInForce,
 )
-from mmpi.app import checkpoint
+from mmpi.engines import checkpoint
 from mmpi.errors import ConfigError
 from mmpi.events import DeadManReport, Event, ExecReport, ExecType
 from mmpi.instrument import BUY, MILLISECOND, SECOND, Nanos
@@ -121,6 +121,7 @@ ASK_AGAIN = Approved(LATER + 2, RequestReconcile("position"))
         ([events.Stopping(LATER, "asked")], "stopping"),
         ([events.Stopping(LATER, "asked"), GONE, BACK, AGREED], "stopping"),
         ([events.ClockTrust(LATER, False, "2 s ahead")], "the clock is not trusted (2 s ahead)"),
+        ([events.StorageTrust(LATER, "disk full")], "what must be kept cannot be (disk full)"),
         ([events.VenueFault(LATER, "v", "", "no agent")], "the venue refuses everything (no agent)"),
         ([events.Timer(LATER), Approved(LATER, RequestLatch("drawdown"))], "a latch was asked for (drawdown)"),
         ([DeadManReport(LATER, "v", 0, ExecType.NEW)], "no dead-man switch is set"),
@@ -143,6 +144,7 @@ def test_what_is_placed_when_nothing_may_be_is_found(since: list[Item], why: str
         [GONE, BACK, AGREED],
         [HALT, GO, AGREED],
         [events.ClockTrust(LATER, False, "2 s ahead"), events.ClockTrust(LATER + 1, True)],
+        [events.StorageTrust(LATER, "disk full"), events.StorageTrust(LATER + 1, "")],
         [events.VenueFault(LATER, "v", "ETH", "this market is delisted")],
         [DeadManReport(LATER, "v", 0, ExecType.NEW), DeadManReport(LATER + 1, "v", 0, ExecType.REJECTED, "gate")],
         [events.Timer(LATER), Approved(LATER, RequestLatch("drawdown")), HALT, GO, AGREED],
@@ -271,6 +273,18 @@ def test_a_damaged_journal_is_no_evidence(tmp_path: Path) -> None:
     data[len(data) // 2] ^= 1
     segment.write_bytes(data)
     with pytest.raises(ValueError, match="the journal is damaged"):
+        list(items(tmp_path))
+
+
+def test_a_journal_with_a_gap_is_no_evidence(tmp_path: Path) -> None:
+    """What could not be written down at its time cannot be judged."""
+    out = writer(tmp_path)
+    out.event(snapshot(T))
+    with largest_file(1):
+        assert not out.event(snapshot(T + 1))
+    assert out.event(snapshot(T + 1 + SECOND))
+    out.close()
+    with pytest.raises(ValueError, match=r"the journal has a gap: Gap\(records=1, "):
         list(items(tmp_path))
 
 

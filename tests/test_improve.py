@@ -379,6 +379,6 @@ def test_recorded_markets(data: Path, name: str, pair_policy: str) -> None:
     crossed = Crossed()
     Backtest(engine, NoJournal(), SimConfig(), crossed).run(open_dataset(str(data / "market" / name), instrument))
     assert (engine.stopped, engine.live_orders(), engine.violations, crossed.times) == (True, 0, 0, 0)
-    assert engine.fills > 0
+    assert engine.session.fills > 0
     position = engine.desks[instrument.name].position
     assert position.equity == position.spread + position.inventory + position.funding - position.fees

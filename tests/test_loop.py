@@ -7,9 +7,22 @@ import pytest
 from engine_builders import book, engine_params
 from runtime_builders import Door, HandClock, Shelf
 
+from mmpi.actions import Approved, NewOrder, RequestReconcile
 from mmpi.engine import Engine
 from mmpi.errors import JournalError
-from mmpi.events import Connected, Event, ExecReport, ExecType, Flatten, Halted, Reconciled, Resumed, Stopping, Timer
+from mmpi.events import (
+    Connected,
+    Event,
+    ExecReport,
+    ExecType,
+    Flatten,
+    Halted,
+    Reconciled,
+    Resumed,
+    Stopping,
+    StorageTrust,
+    Timer,
+)
 from mmpi.instrument import MILLISECOND, SECOND
 from mmpi.runtime import loop as loop_module
 from mmpi.runtime.board import LATCHED, PAUSED, REDUCE, RUN, HaltWord, StatusBoard
@@ -218,11 +231,11 @@ async def test_it_ends_when_the_engine_has_stopped(stand: Stand) -> None:
 class Broken(Shelf):
     """A journal on a full disk, from the first book on."""
 
-    def event(self, event: Event) -> None:
+    def event(self, event: Event) -> bool:
         """Fail at a book."""
         if type(event).__name__ == "BookSnapshot":
             raise JournalError("disk full")
-        super().event(event)
+        return super().event(event)
 
 
 async def test_a_broken_engine_sees_nothing_more(tmp_path: Path) -> None:
@@ -248,3 +261,58 @@ def test_the_loop_does_what_the_engine_does(stand: Stand) -> None:
     assert stand.sink.actions == stand.door.sent == wanted
     assert stand.engine.checkpoint() == alone.checkpoint()
     assert len(wanted) > 4
+
+
+class Full(Shelf):
+    """A journal that takes nothing while it is full."""
+
+    full = False
+
+    def event(self, event: Event) -> bool:
+        """Keep, or not."""
+        return not self.full and super().event(event)
+
+    def action(self, approved: Approved) -> bool:
+        """Keep, or not."""
+        return not self.full and super().action(approved)
+
+
+class FakeKeeper:
+    """Knows of a fault what it is told, and what was handled."""
+
+    def __init__(self) -> None:
+        self.fault = ""
+        self.handled: list[Event] = []
+
+    def after(self, event: Event) -> None:
+        """Remember."""
+        self.handled.append(event)
+
+
+async def test_i2_nothing_leaves_that_is_not_in_the_journal(tmp_path: Path) -> None:
+    """I2: where the journal cannot be written orders are refused before they leave; cancels and questions go out."""
+    stand, sink = Stand(tmp_path), Full()
+    stand.sink, stand.loop._sink = sink, sink
+    sink.full = True
+    stand.connect()
+    stand.loop.feed([book(START + 2 * SECOND)])
+    assert stand.engine.desks["A"].orders.ended == {"rejected": 4}
+    assert not any(isinstance(each.action, NewOrder) for each in stand.door.sent)
+    assert any(isinstance(each.action, RequestReconcile) for each in stand.door.sent)
+    sink.full = False
+    stand.loop.feed([book(START + 9 * SECOND)])
+    assert sum(isinstance(each.action, NewOrder) for each in stand.door.sent) == 4
+
+
+async def test_a_fault_becomes_an_event_and_its_end_too(tmp_path: Path) -> None:
+    """What the keeper cannot keep pauses the engine at the next tick, once; every event that was handled is told it."""
+    stand, keeper = Stand(tmp_path), FakeKeeper()
+    stand.loop._keeper = keeper
+    stand.connect()
+    stand.loop.feed([book(START)])
+    for fault in ("full", "full", "", ""):
+        keeper.fault = fault
+        stand.loop.tick()
+    told = [(event.fault, type(event).__name__) for event in stand.sink.events if isinstance(event, StorageTrust)]
+    assert told == [("full", "StorageTrust"), ("", "StorageTrust")]
+    assert keeper.handled == stand.sink.events

@@ -6,11 +6,11 @@ from engine_builders import PATIENCE, PREFIX, WIDE, A, Bench, cancels, places
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmpi.app import engine_params
 from mmpi.book import OrderBook
 from mmpi.config import load_config
 from mmpi.desk import Desk, DeskParams
 from mmpi.engine import Engine, EngineParams
+from mmpi.engines import engine_params
 from mmpi.events import Bbo, BookSnapshot, Disconnected, Level, Mark
 from mmpi.instrument import BUY, SECOND, SELL
 from mmpi.others import NOBODY, others, without

@@ -11,8 +11,9 @@ import pytest
 from journals import cancel, snapshot, timer, writer
 
 from mmpi.instrument import SECOND, Nanos
-from mmpi.journal.reader import Verdict, verify_journal
-from mmpi.journal.writer import JournalWriter, segment_paths
+from mmpi.journal.cold import segment_paths
+from mmpi.journal.survey import Verdict, verify_journal
+from mmpi.journal.writer import JournalWriter
 from mmpi.runtime.rescue import PART, Rescue, Rescued, RescueLimits
 
 AT: Nanos = 1_795_881_600 * SECOND
@@ -62,7 +63,7 @@ class Ticking:
 
 def written(folder: Path, events: int = 200, *, open_end: bool = True) -> JournalWriter:
     """Return the writer of a journal of some segments, which is still being written unless told otherwise."""
-    out = writer(folder, segment_bytes=4096)
+    out = writer(folder, segment_bytes=5400)
     more(out, range(1, events))
     if not open_end:
         out.close()

@@ -12,7 +12,7 @@ from mmpi import deadman
 from mmpi.app import STOP_S
 from mmpi.errors import ConfigError, RefusedError
 from mmpi.instrument import SECOND
-from mmpi.sections import PathSettings
+from mmpi.sections import PathSettings, ledger_folder
 
 ROOT = Path(__file__).resolve().parents[1]
 SYSTEMD = ROOT / "systemd"
@@ -130,16 +130,16 @@ def test_users_and_folders_are_the_same_everywhere() -> None:
     assert users == {"mmpi-guardian", "mmpi-quoter", "mmpi-telemetry"}
     folders = re.findall(r"^d (\S+) +2770 root mmpi -$", (SYSTEMD / "tmpfiles.d/mmpi.conf").read_text(), re.M)
     paths = PathSettings(state_dir="/var/lib/mmpi", runtime_dir="/run/mmpi", secrets_dir="")
-    assert sorted(folders) == [paths.runtime_dir, paths.state_dir]
+    assert sorted(folders) == [paths.runtime_dir, paths.state_dir, str(ledger_folder(paths))]
     for name in SERVICES:
         told = unit(f"{name}.service")
         assert (told["User"], told["Group"], told["UMask"]) == ([name], ["mmpi"], ["0027"])
-        assert set(told["ReadWritePaths"][0].split()) == set(folders)
+        assert set(told["ReadWritePaths"][0].split()) == {paths.runtime_dir, paths.state_dir}
         environment = f"MMPI_PATHS__STATE_DIR={paths.state_dir} MMPI_PATHS__RUNTIME_DIR={paths.runtime_dir}"
         assert told["Environment"][0].startswith(environment)
     owned = dict(re.findall(r"^[zZ] (\S+) +- (\S+) +mmpi -$", (SYSTEMD / "tmpfiles.d/mmpi.conf").read_text(), re.M))
     guardians = (paths.halt, paths.control, paths.guardian_lock, paths.latch, paths.held, paths.pins)
-    quoters = (paths.runtime_dir + "/status", paths.quoter_lock, paths.journal)
+    quoters = (paths.runtime_dir + "/status", paths.quoter_lock, paths.journal, f"{ledger_folder(paths)}/*.mmj*")
     assert {str(path): owned.get(str(path)) for path in guardians} == dict.fromkeys(map(str, guardians), SERVICES[0])
     assert {str(path): owned.get(str(path)) for path in quoters} == dict.fromkeys(map(str, quoters), SERVICES[1])
     assert unit("mmpi-poweroff.path")["PathExists"] == [str(paths.poweroff)]

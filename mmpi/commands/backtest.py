@@ -15,18 +15,20 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from mmpi.app import checkpoint, engine_params
 from mmpi.config import load_config
 from mmpi.engine import Engine
+from mmpi.engines import checkpoint, engine_params
 from mmpi.errors import ConfigError
 from mmpi.instrument import SECOND, Instrument, Nanos
-from mmpi.journal.writer import SUFFIX, JournalWriter, segment_paths
+from mmpi.journal.cold import SUFFIX, segment_paths
+from mmpi.journal.writer import JournalWriter
 from mmpi.ports import Sink
 from mmpi.quoting import on_grid
 from mmpi.research.backtest import Backtest
 from mmpi.research.dataset import Dataset, instrument_for, open_dataset
 from mmpi.runtime.step import NoJournal
 from mmpi.runtime.summary import summarise
+from mmpi.session import NEVER
 from mmpi.settings import InstrumentSettings, Settings
 from mmpi.sim.l3 import SimEvent
 from mmpi.sim.market import GENERATED, Market
@@ -49,7 +51,9 @@ def run(args: argparse.Namespace) -> int:
     settings = _with_queue(load_config(args.config, os.environ, args.quoter).settings, args.queue)
     instruments, market, dataset = _market(args, settings)
     settings = _quoting(settings, instruments, by_order=dataset is not None and dataset.by_order)
-    engine = Engine(engine_params(settings, instruments, PREFIX))
+    # A day's end ends no backtest.
+    whole = msgspec.structs.replace(settings, risk=msgspec.structs.replace(settings.risk, session_start_s=NEVER))
+    engine = Engine(engine_params(whole, instruments, PREFIX))
     reporter = _reporter(args, engine)
     sink = _sink(args.journal, engine, settings.digest)
     started = time.monotonic()

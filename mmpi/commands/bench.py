@@ -10,8 +10,8 @@ from typing import Final
 
 import msgspec
 
-from mmpi.app import engine_params
 from mmpi.config import load_config
+from mmpi.engines import engine_params
 from mmpi.instrument import Instrument
 from mmpi.quoting import QuoterSettings
 from mmpi.quoting.avellaneda_stoikov import AvellanedaStoikovConfig

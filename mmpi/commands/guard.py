@@ -9,13 +9,16 @@ import os
 import signal
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
+
+import msgspec
 
 from mmpi.commands.guard_box import Parts, parts_of
 from mmpi.commands.resolved import resolved
 from mmpi.control import Control
-from mmpi.device.boot import BootRecord
+from mmpi.device.boot import BootRecord, LastEnd
 from mmpi.device.held import Held
 from mmpi.device.identity import instance_id
 from mmpi.device.latch import Latch
@@ -64,14 +67,16 @@ async def _guard(box: Box) -> bool:
         box.guardian, latch, halt, QuoterWatch(paths.status), hand,
         senses=parts.senses, panel=parts.panel, held=Held(paths.held), scope=scope_of(box), progress=systemd.progress,
     )  # fmt: skip
-    control = Control(guardian, has_button=parts.panel is not None, more=lambda: {"box": parts.status()})
+    last_end = await asyncio.to_thread(_boot(box).last_end)
+    more = partial(_more, parts, last_end)
+    control = Control(guardian, has_button=parts.panel is not None, more=more)
     parts.start(guardian.look)
     ended = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, ended.set)
     start_latched = _start_latched(box, latch)
     guarding: asyncio.Task[Any] = asyncio.create_task(guardian.run(start_latched))
-    booting = asyncio.create_task(_remember_boot(box, guardian, start_latched))
+    booting = asyncio.create_task(_remember_boot(box, guardian, start_latched, last_end))
     waiting: list[asyncio.Task[Any]] = [asyncio.create_task(event.wait()) for event in (ended, control.reloading)]
     systemd.ready()
     said = f"latched: {guardian.disk.stored.reason}" if guardian.disk.stored.latched else "armed"
@@ -80,15 +85,13 @@ async def _guard(box: Box) -> bool:
         await asyncio.wait({guarding, *waiting}, return_when=asyncio.FIRST_COMPLETED)
         guardian.restore("guardian stopped")
         if ended.is_set() and not guardian.verified_at:
-            # The quoter may have been ended just before us: what it left is not left to nobody.
-            finishing = asyncio.create_task(guardian.verified())
-            waiting.append(finishing)
-            await asyncio.wait({guarding, finishing}, timeout=FINISH_S, return_when=asyncio.FIRST_COMPLETED)
+            await _finish(guardian, guarding, waiting)
     finally:
         sign = "updating" if control.reloading.is_set() else "dark"
         await _end(systemd, guardian, [guarding, booting, *waiting], socket, parts, sign)
         # A latch that was accepted is on the disk before this process ends, or becomes another one.
         guardian.disk.close()
+    _remember(box, last_end, clean=not (guarding.done() and not guarding.cancelled()))
     if guarding.done() and not guarding.cancelled():
         guarding.result()
     if control.reloading.is_set():
@@ -97,6 +100,18 @@ async def _guard(box: Box) -> bool:
     if hand is not None and not guardian.verified_at:
         raise RemoteError("ended before it was verified that no order of ours is live: look at the venue")
     return False
+
+
+def _more(parts: Parts, before: LastEnd) -> dict[str, Any]:
+    """Return what observers may see of the machine, and of how the run before ended."""
+    return {"box": parts.status(), "before": msgspec.to_builtins(before)}
+
+
+async def _finish(guardian: Guardian, guarding: "asyncio.Task[Any]", tasks: "list[asyncio.Task[Any]]") -> None:
+    """Wait a while for zero: the quoter may have been ended just before us; what it left is not left to nobody."""
+    finishing = asyncio.create_task(guardian.verified())
+    tasks.append(finishing)
+    await asyncio.wait({guarding, finishing}, timeout=FINISH_S, return_when=asyncio.FIRST_COMPLETED)
 
 
 async def _end(
@@ -120,18 +135,22 @@ async def _end(
     parts.close(sign)
 
 
-async def _remember_boot(box: Box, guardian: Guardian, start_latched: str) -> None:
+async def _remember_boot(box: Box, guardian: Guardian, start_latched: str, before: LastEnd) -> None:
     """Keep which boot this is, once what a new boot leads to is on the disk."""
     while start_latched and not guardian.disk.stored.latched:
         await asyncio.sleep(POLL_S)
+    await asyncio.to_thread(_remember, box, before, clean=False)
+
+
+def _remember(box: Box, before: LastEnd, *, clean: bool) -> None:
     try:
-        await asyncio.to_thread(_boot(box).remember, time.time_ns())
+        _boot(box).remember(time.time_ns(), before, clean=clean)
     except DeviceError as error:
         say(f"mmpi guardian: {error}")
 
 
 def _boot(box: Box) -> BootRecord:
-    return BootRecord(box.paths.boot, Path(box.host.proc_root))
+    return BootRecord(box.paths.boot, Path(box.host.proc_root), Path(box.host.sysfs_root))
 
 
 def _start_latched(box: Box, latch: Latch) -> str:

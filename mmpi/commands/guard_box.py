@@ -18,7 +18,7 @@ from mmpi.instrument import Nanos
 from mmpi.runtime.power_duty import PowerDuty, Reading
 from mmpi.runtime.rescue import Rescue, RescueLimits
 from mmpi.runtime.senses import Rounds, Sense
-from mmpi.sections import Box
+from mmpi.sections import Box, ledger_folder
 
 HOST_S: Final = 2.0
 WATCHDOG_S: Final = 60.0
@@ -124,7 +124,7 @@ def _power(box: Box, panel: FrontPanel | None, rounds: list[Rounds]) -> PowerDut
     return PowerDuty(
         PowerWatch(PowerLimits(power.hold_off_s, power.good_s, silence_pauses=power.source == "i2c")),
         reading,
-        lambda: Rescue(paths.journal, Path(paths.state_dir) / "journal", limits, time.time_ns()),
+        lambda: Rescue(paths.journal, ledger_folder(paths), limits, time.time_ns()),
         power.hold_off_s,
         paths.poweroff if power.shutdown else None,
     )

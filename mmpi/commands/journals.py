@@ -1,65 +1,40 @@
-"""mmpi replay, journal: what a quoter did, read back, checked and recomputed.
+"""mmpi replay, journal: what a quoter did, read back, checked, recomputed, packed up and thrown away.
 
-Invariant: exit 0 means that every byte and every action is as it was written.
+Invariant: of what a command does not need nothing is imported. It must not do anything itself.
 """
 
 import argparse
-import json
-import os
-import sys
-from pathlib import Path
+from collections.abc import Callable
 
-import msgspec
-
-from mmpi.app import rebuild
-from mmpi.engine import Engine
-from mmpi.folders import path_setting
-from mmpi.journal.reader import cat_journal, verify_journal
-from mmpi.journal.record import Checkpoint
-from mmpi.runtime.build import build_id
-from mmpi.runtime.replay import verify_replay
+from mmpi.errors import ConfigError
 
 
 def run(args: argparse.Namespace) -> int:
-    """Return 0, or 1 if something is damaged or does not replay."""
-    path: Path = args.path or path_setting("runtime_dir", args.config, os.environ) / "journal"
+    """Return the exit code of the command that was asked for."""
+    try:
+        return _command(args)(args)
+    except PermissionError as error:
+        who = "root and members of the group mmpi may read a service's journal"
+        raise ConfigError(f"{error.filename}: {error.strerror}; {who}") from None
+
+
+def _command(args: argparse.Namespace) -> Callable[[argparse.Namespace], int]:
     if args.command == "replay":
-        return _replay(args, path)
-    if args.what == "cat":
-        for line in cat_journal(path):
-            print(line)
-        return 0
-    verdict = verify_journal(path)
-    _print(args, verdict)
-    return 1 if verdict.damage else 0
+        from mmpi.commands import journal_replay
 
+        return journal_replay.run
+    if args.what in ("cat", "tail"):
+        from mmpi.commands import journal_show
 
-def _replay(args: argparse.Namespace, path: Path) -> int:
-    builds: set[str] = set()
+        return journal_show.cat if args.what == "cat" else journal_show.tail
+    if args.what in ("verify", "stats"):
+        from mmpi.commands import journal_stats, journal_verify
 
-    def build(saved: Checkpoint) -> Engine:
-        builds.add(saved.mmpi_version)
-        return rebuild(saved)
+        return journal_verify.run if args.what == "verify" else journal_stats.run
+    if args.what in ("export", "prune"):
+        from mmpi.commands import journal_export, journal_prune
 
-    verdict = verify_replay(path, build)
-    _print(args, verdict, exact=verdict.exact, mismatch=str(verdict.mismatch) if verdict.mismatch else "")
-    others = sorted(builds - {build_id()})
-    if others and not verdict.exact:
-        print(f"mmpi replay: written by mmpi {', '.join(others)}; this is {build_id()}", file=sys.stderr)
-    return 0 if verdict.exact or not args.verify else 1
+        return journal_export.run if args.what == "export" else journal_prune.run
+    from mmpi.commands import journal_bundle
 
-
-def _print(args: argparse.Namespace, verdict: msgspec.Struct, **more: object) -> None:
-    content = {**msgspec.to_builtins(verdict), **more}
-    if args.json:
-        print(json.dumps(content), flush=True)
-    else:
-        for key, value in content.items():
-            if isinstance(value, (list, tuple)):
-                for each in value:
-                    print(f"{key}: {each}")
-            elif value != "":
-                print(f"{key}: {value}")
-    for each in (*content["damage"], *content["torn"], more.get("mismatch") or ""):
-        if each:
-            print(f"mmpi {args.command}: {each}", file=sys.stderr)
+    return journal_bundle.run

@@ -59,7 +59,7 @@ def _nothing() -> dict[str, Any]:
         "orders": {"placed": 0, "canceled": 0, "rejected": 0, "amended": 0}, "fills": 0,
         "pnl": {"spread": "0", "inventory": "0", "funding": "0", "fees": "0", "total": "0"},
         "tick_to_order_us": {"p50": 0.0, "p99": 0.0, "n": 0}, "rss_mb": 0.0, "deadman": "UNSUPPORTED",
-        "flatten": "", "refusals": {}, "invariant_violations": 0, "anomalies": {},
+        "start": None, "storage": None, "flatten": "", "refusals": {}, "invariant_violations": 0, "anomalies": {},
         "requests": {
             "used": 0, "cap": 0, "sent": 0, "thinning": 1, "quote_to_trade": 0.0, "per_fill": 0.0,
             "dead_man_firings": 0,
@@ -96,8 +96,25 @@ def _show(summary: dict[str, Any]) -> None:
     counts = ", ".join(f"{name} {count}" for name, count in summary["orders"].items())
     refusals = ", ".join(f"{name} {count}" for name, count in summary["refusals"].items()) or "none"
     print(f"orders    {counts}; fills {summary['fills']}; refusals {refusals}")
+    _show_kept(summary, guardian or {})
     _show_box(guardian or {})
     _show_next(summary, guardian or {})
+
+
+def _show_kept(summary: dict[str, Any], guardian: dict[str, Any]) -> None:
+    """Print how the runs before this one ended, and whether what must be kept is."""
+    start, storage = summary.get("start"), summary.get("storage")
+    if start:
+        went = f"; its session goes on, {start['doubtful_orders']} orders in doubt" if start["resumed"] else ""
+        print(f"before    {start['before']}: {start['reason']}{went}")
+        for repaired in start["repaired"]:
+            print(f"          {repaired}")
+    if before := guardian.get("before"):
+        print(f"machine   before: {before['ended']}: {before['reason']}")
+    if storage:
+        late = f"; {storage['oldest_s']:.0f} s not on the disk" if storage["oldest_s"] > 1 else ""
+        worst = f"{storage['commits']} commits, slowest {storage['worst_commit_ms']:.0f} ms"
+        print(f"journal   {storage['fault'] or 'kept'}; {worst}{late}")
 
 
 def _show_box(guardian: dict[str, Any]) -> None:

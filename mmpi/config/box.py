@@ -1,4 +1,4 @@
-"""Box: the keys of mmpi.toml about the stop path and the machine: guardian, pins, power, host, watchdog.
+"""Box: the keys of mmpi.toml about the stop path and the machine: guardian, pins, power, host, watchdog, journal.
 
 Invariant: defaults are those of the structs in sections.py. It must not know where a value comes from.
 """
@@ -6,7 +6,14 @@ Invariant: defaults are those of the structs in sections.py. It must not know wh
 from typing import Any, Final, Literal
 
 from mmpi.config.fields import Section, choice, folder, number, text
-from mmpi.sections import GuardianSettings, HostSettings, PinSettings, PowerSettings, WatchdogSettings
+from mmpi.sections import (
+    GuardianSettings,
+    HostSettings,
+    JournalSettings,
+    PinSettings,
+    PowerSettings,
+    WatchdogSettings,
+)
 
 LAST_LINE: Final = 255
 """More lines than any chip has that buttons would be wired to; a Pi has 58."""
@@ -14,7 +21,8 @@ MOST_HARDWARE_S: Final = 15
 """A Pi's watchdog counts 20 bits of 1/65536 s (kernel, bcm2835_wdt.c); larger values wrap round."""
 
 _GUARDIAN, _PINS, _POWER = GuardianSettings(), PinSettings(), PowerSettings()
-_HOST, _WATCHDOG = HostSettings(), WatchdogSettings()
+_HOST, _WATCHDOG, _JOURNAL = HostSettings(), WatchdogSettings(), JournalSettings()
+MEGABYTE: Final = 2**20
 
 
 def _line(default: int, meaning: str) -> Any:
@@ -123,3 +131,42 @@ class Watchdog(Section):
         ge=0,
         le=MOST_HARDWARE_S,
     )
+
+
+class Journal(Section):
+    """What is written down: all of it in memory, what must not be lost in a ledger on the disk (docs/journal.md)."""
+
+    segment_bytes: int = number(
+        _JOURNAL.segment_bytes,
+        "One segment in memory; each opens with a checkpoint, and is compressed once it is full.",
+        ge=MEGABYTE,
+        le=256 * MEGABYTE,
+    )
+    max_bytes: int = number(
+        _JOURNAL.max_bytes, "All segments in memory; at least two must fit.", ge=131_072, le=1024 * MEGABYTE
+    )
+    intent_durability: Literal["auto", "write", "fsync"] = choice(
+        _JOURNAL.intent_durability,
+        "Before an order is sent, its intent is written to memory (write), or is on the disk (fsync: each order waits "
+        "for it). auto: fsync only at a venue that cannot list our orders.",
+    )
+    commit_s: float = number(
+        _JOURNAL.commit_s, "Fills and the state of the limits are on the disk after so long.", ge=1, le=14
+    )
+    routine: Literal["memory", "disk"] = choice(
+        _JOURNAL.routine,
+        "Where events, quotes and checkpoints stay: in memory until the cap, or compressed on the disk, too, as far as "
+        "disk_bytes_per_hour goes.",
+    )
+    disk_bytes_per_hour: int = number(
+        _JOURNAL.disk_bytes_per_hour,
+        "What all of the journal may write to the disk; routine data gives way first.",
+        ge=MEGABYTE,
+        le=10_240 * MEGABYTE,
+        unit="bytes an hour",
+    )
+    disk_max_bytes: int = number(
+        _JOURNAL.disk_max_bytes, "Ledger and routine data on the disk; the oldest routine data goes first.",
+        ge=8 * MEGABYTE, le=10_240 * MEGABYTE,
+    )  # fmt: skip
+    disk_max_days: int = number(_JOURNAL.disk_max_days, "Age of the ledger; 0 = any.", ge=0, le=3650, unit="days")

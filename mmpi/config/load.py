@@ -29,6 +29,7 @@ from mmpi.sections import (
     VenueSettings,
     WatchdogSettings,
 )
+from mmpi.session import NEVER
 from mmpi.settings import InstrumentSettings, Settings
 from mmpi.sim.exchange import SimConfig
 from mmpi.sim.scenario import NORMAL, MarketConfig, scenario
@@ -173,8 +174,11 @@ def _unused(config: models.Config, gathered: sources.Gathered) -> Iterator[str]:
 
 
 def _risk(section: models.Risk) -> RiskConfig:
-    limits = section.model_dump(exclude={"override_reason"})
-    return RiskConfig(**{key: _money(v) if isinstance(v, Decimal) else v for key, v in limits.items()})
+    limits = section.model_dump(exclude={"override_reason", "session_start"})
+    hour, _, minute = section.session_start.partition(":")
+    start_s = int(hour) * 3600 + int(minute) * 60 if minute else NEVER
+    money = {key: _money(v) if isinstance(v, Decimal) else v for key, v in limits.items()}
+    return RiskConfig(**money, session_start_s=start_s)
 
 
 def _values(config: models.Config) -> dict[str, str]:

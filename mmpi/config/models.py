@@ -10,12 +10,12 @@ from typing import Annotated, Any, Final, Literal, TypeAlias
 from pydantic import Field, ValidationError
 
 from mmpi.config import schema, sources
-from mmpi.config.box import Guardian, Host, Pins, Power, Watchdog
+from mmpi.config.box import Guardian, Host, Journal, Pins, Power, Watchdog
 from mmpi.config.fields import Amount, BaseUrl, Section, amount, choice, folder, number, quote_amount, text
 from mmpi.config.quoters import AvellanedaStoikov, Glft, Improve, Layered
 from mmpi.config.schema import KeyPath
 from mmpi.risk import RiskConfig
-from mmpi.sections import ClockSettings, JournalSettings, VenueSettings
+from mmpi.sections import ClockSettings, VenueSettings
 from mmpi.sim.exchange import SimConfig
 from mmpi.sim.market import MarketConfig
 from mmpi.sim.queue_models import MOST_POWER
@@ -33,7 +33,7 @@ GENERATED_INSTRUMENTS: Final = ("BTC", "ETH")
 """What is quoted when nobody says what to quote."""
 
 _VENUE, _RISK, _SIM, _MARKET = VenueSettings(), RiskConfig(), SimConfig(), MarketConfig()
-_JOURNAL, _CLOCK = JournalSettings(), ClockSettings()
+_CLOCK = ClockSettings()
 
 
 def _share(default: float, meaning: str, most: float = 1) -> Any:
@@ -178,7 +178,7 @@ class Risk(Section):
     )
     max_total: Amount = quote_amount(_RISK.max_total, "All instruments together.")
     session_loss: Amount = quote_amount(
-        _RISK.session_loss, "Loss since the start at which quoting ends. At most 10% of capital."
+        _RISK.session_loss, "Loss since the session began at which quoting ends. At most 10% of capital."
     )
     max_drawdown: Amount = quote_amount(
         _RISK.max_drawdown, "Fall from the session's best result at which quoting ends. At most 10% of capital."
@@ -188,6 +188,12 @@ class Risk(Section):
         "Loss since midnight UTC at which quoting ends. At most 10% of capital; 0 = as session_loss.",
         "quote currency",
         ge=0,
+    )
+    session_start: str = text(
+        "When a session begins, UTC. Its profit, peak and losses outlive every restart; never = it goes on for ever.",
+        "a time of day such as 00:00 or 21:30, or never",
+        "00:00",
+        pattern=r"^(([01][0-9]|2[0-3]):[0-5][0-9]|never)$",
     )
     max_fills_per_minute: int = number(
         _RISK.max_fills_per_minute, "More fills in a minute end quoting; 0 = any number.", ge=0, le=100_000
@@ -305,15 +311,6 @@ class Market(Section):
     funding_interval_s: float = number(
         _MARKET.funding_interval_s, "Between funding payments; 0 = no funding and no mark price.", ge=0, le=604_800
     )
-
-
-class Journal(Section):
-    """The running journal, in memory (tmpfs)."""
-
-    segment_bytes: int = number(
-        _JOURNAL.segment_bytes, "One segment; each opens with a checkpoint.", ge=MEGABYTE, le=256 * MEGABYTE
-    )
-    max_bytes: int = number(_JOURNAL.max_bytes, "All segments; at least two must fit.", ge=131_072, le=1024 * MEGABYTE)
 
 
 class Clock(Section):

@@ -1,37 +1,43 @@
 """Reader: a journal as a stream of checked records, in constant memory.
 
-Invariant: it returns no record that was not written; what it had to leave out is a value in the stream.
-It must not know what the records mean to an engine.
+Invariant: it returns no record that was not written, and every whole one; what it had to leave out is a value in the
+stream, with the number of records that are missing. It must not know what the records mean to an engine.
 """
 
+import errno
+import os
 from collections.abc import Iterator
-from enum import Enum
+from contextlib import suppress
+from itertools import islice
 from pathlib import Path
-from typing import BinaryIO, TypeAlias
+from typing import BinaryIO, Final, TypeAlias
 
 import msgspec
 
 from mmpi.errors import ConfigError, JournalError
-from mmpi.instrument import Nanos
+from mmpi.journal.cold import COLD, Thawed, open_segment, segment_paths
 from mmpi.journal.record import (
-    ACTION,
-    CHECKPOINT,
-    CLEAN_STOP,
-    EVENT,
+    BLOCK,
+    FIXED_HEADER,
     FRAME_BYTES,
-    HEADER_BYTES,
-    KIND_NAMES,
+    GAP,
     MAX_PAYLOAD,
     Header,
+    HeaderCutError,
     Record,
     decode,
-    decode_event,
     decode_header,
     has_wrong_length,
+    header_length,
     matches,
     unframe,
 )
-from mmpi.journal.writer import segment_paths
+from mmpi.journal.window import Window
+
+_WRAP: Final = 1 << 32
+_ZEROS: Final = bytes(BLOCK)
+OPENING: Final = 2
+"""Records at the start of a segment among which a Gap is that tells of what is missing before it."""
 
 
 class Segment(msgspec.Struct, frozen=True):
@@ -55,36 +61,27 @@ class Torn(msgspec.Struct, frozen=True):
 
 
 class Damage(msgspec.Struct, frozen=True):
-    """Bytes that cannot be what was written; reading goes on at the next segment. `number` -1 = before any record."""
+    """Bytes that cannot be what was written; reading goes on at the next record that is whole.
+
+    `number` is the first record's that is missing, -1 = before any; `lost` is how many are, -1 = nobody knows.
+    """
 
     segment: str
     offset: int
     number: int
     reason: str
+    skipped: int = 0
+    """Bytes."""
+    lost: int = -1
 
     def __str__(self) -> str:
         """Return it as people read it."""
         what = f"record {self.number} at offset {self.offset} of " if self.number >= 0 else ""
-        return f"{what}{self.segment}: {self.reason}"
+        many = f"; {self.lost} records lost" if self.lost > 1 else ""
+        return f"{what}{self.segment}: {self.reason}{many}"
 
 
 Item: TypeAlias = Segment | Record | Torn | Damage
-
-
-class Verdict(msgspec.Struct, frozen=True):
-    """What `verify_journal` found; times are `recv_ts` of the first and last event, 0 without any."""
-
-    segments: int
-    records: int
-    checkpoints: int
-    events: int
-    actions: int
-    first_ts: Nanos
-    last_ts: Nanos
-    clean_stop: bool
-    """The last run ended by itself."""
-    torn: tuple[str, ...]
-    damage: tuple[str, ...]
 
 
 def read(path: Path) -> Iterator[Item]:
@@ -92,71 +89,18 @@ def read(path: Path) -> Iterator[Item]:
 
     ConfigError if there is no journal at `path`; JournalError if it is one file whose header cannot be read.
     """
-    paths = _paths(path)
+    paths = paths_of(path)
     if len(paths) == 1:
-        with _open(paths[0]) as file:
-            _header(paths[0], file)
+        opened = _open(paths[0])
+        if opened is None:
+            raise ConfigError(f"{paths[0]}: {os.strerror(errno.ENOENT)}")
+        with opened[0] as file:
+            _header(paths[0], Window(file.read))
     return _read(paths)
 
 
-def verify_journal(path: Path) -> Verdict:
-    """Return counts, torn tails and every damage of a journal; errors as `read`."""
-    counts = dict.fromkeys(KIND_NAMES, 0)
-    segments, first_ts, last_ts, clean = 0, 0, 0, False
-    torn: list[str] = []
-    damage: list[str] = []
-    for item in read(path):
-        if isinstance(item, Segment):
-            segments += 1
-        elif isinstance(item, Torn):
-            torn.append(str(item))
-        elif isinstance(item, Damage):
-            damage.append(str(item))
-        else:
-            counts[item.kind] += 1
-            clean = False
-            try:
-                if item.kind == EVENT:
-                    last_ts = decode_event(item).recv_ts
-                    first_ts = first_ts or last_ts
-                else:
-                    clean = decode(item) == CLEAN_STOP
-            except JournalError as error:
-                damage.append(str(error))
-    return Verdict(
-        segments=segments,
-        records=sum(counts.values()),
-        checkpoints=counts[CHECKPOINT],
-        events=counts[EVENT],
-        actions=counts[ACTION],
-        first_ts=first_ts,
-        last_ts=last_ts,
-        clean_stop=clean,
-        torn=tuple(torn),
-        damage=tuple(damage),
-    )
-
-
-def cat_journal(path: Path) -> Iterator[str]:
-    """Return one line of JSON per record, field names spelled out; torn tails and damage are lines too.
-
-    Errors as `read`, and JournalError for a record that cannot be decoded.
-    """
-    for item in read(path):
-        if isinstance(item, Record):
-            line = {
-                "segment": item.segment,
-                "offset": item.offset,
-                "record": item.number,
-                "kind": KIND_NAMES[item.kind],
-                "value": _named(decode(item)),
-            }
-            yield msgspec.json.encode(line).decode()
-        elif not isinstance(item, Segment):
-            yield msgspec.json.encode({type(item).__name__.lower(): str(item)}).decode()
-
-
-def _paths(path: Path) -> list[Path]:
+def paths_of(path: Path) -> list[Path]:
+    """Return the segments that `path` names; errors as `read`."""
     if not path.exists():
         raise ConfigError(f"{path}: no such file or folder")
     if not path.is_dir():
@@ -171,74 +115,217 @@ def _paths(path: Path) -> list[Path]:
 
 
 def _read(paths: list[Path]) -> Iterator[Item]:
-    before: Header | None = None
-    whole = False
-    for index, path in enumerate(paths):
-        with _open(path) as file:
+    walk = _Walk()
+    for index, listed in enumerate(paths):
+        opened = _open(listed)
+        if opened is None:
+            # Deleted since the folder was listed: nothing can be said of what was between its neighbours.
+            walk = _Walk()
+            continue
+        file, path = opened
+        with file:
+            window = Window(file.read)
             try:
-                header = _header(path, file)
+                header = _header(path, window)
             except JournalError as error:
-                last = index == len(paths) - 1
-                yield _bad_header(path, error, cut=last)
-                before = None
+                walk.unread += 1
+                yield _bad_header(path, error, cut=index == len(paths) - 1)
                 continue
-            if before is not None and header.number != before.number + 1:
-                yield Damage(path.name, 0, -1, _hole(before.number, header.number))
-                whole = False
-            follows = whole and before is not None and header.run == before.run
-            yield Segment(path, header, follows)
-            whole = True
-            for item in _records(path.name, file, header.first_record):
-                if isinstance(item, Torn) and not _ends_run(paths[index + 1 : index + 2], header):
-                    item = Damage(path.name, 0, -1, f"cut off at offset {item.offset}, though its run goes on")
-                whole = isinstance(item, Record)
-                yield item
-        before = header
+            yield from walk.enter(path, header)
+            scan = _Scan(path.name, window, header, *_what_follows(paths[index + 1 : index + 2], header))
+            yield from scan.items() if walk.missing is None else _unless_told(scan.items(), walk.missing)
+            walk.expected, walk.is_cut = scan.expected, scan.is_cut
+            if window.error:
+                yield Damage(path.name, window.offset, -1, f"it cannot be read on: {window.error}")
+            if isinstance(file, Thawed) and file.damaged:
+                yield Damage(path.name, window.offset, -1, f"{file.damaged} damaged parts of compressed data")
 
 
-def _records(name: str, file: BinaryIO, number: int) -> Iterator[Record | Torn | Damage]:
-    """Return the records up to the end of the file or the first that is not whole."""
-    offset = HEADER_BYTES
-    while start := file.read(FRAME_BYTES):
-        if len(start) < FRAME_BYTES:
-            yield Torn(name, offset, len(start))
-            return
-        length, crc, kind = unframe(start)
-        if length > MAX_PAYLOAD:
-            yield Damage(name, offset, number, f"length {length} is more than {MAX_PAYLOAD}")
-            return
-        payload = file.read(length)
-        if len(payload) < length and not has_wrong_length(crc, kind, payload):
-            yield Torn(name, offset, FRAME_BYTES + len(payload))
-            return
-        if len(payload) < length or not matches(crc, kind, payload):
-            yield Damage(name, offset, number, "CRC mismatch")
-            return
-        yield Record(kind, payload, name, offset, number)
-        offset += FRAME_BYTES + length
-        number += 1
+class _Walk:
+    """The way from segment to segment."""
+
+    def __init__(self) -> None:
+        self.expected = -1
+        """The number of the next record of the run; -1 = not known."""
+        self.unread = 0
+        """Segments since the last one that have no header."""
+        self.is_cut = False
+        """The last one's end is not whole."""
+        self.missing: Damage | None = None
+        """Records before the present one that are not in the one before, and of which nothing was told yet."""
+        self._before: Header | None = None
+
+    def enter(self, path: Path, header: Header) -> Iterator[Segment | Damage]:
+        """Return the segment, after what is missing before it."""
+        before, unread = self._before, self.unread
+        self._before, self.unread, self.missing = header, 0, None
+        # Numbers begin anew with a boot; the archive has the segments of several.
+        anew = before is None or (header.run != before.run and header.number <= before.number)
+        last = header.number - unread - 1 if before is None or anew else before.number
+        lost = -1
+        if before is not None and header.run == before.run and self.expected >= 0:
+            lost = header.first_record - self.expected
+        elif unread and last < header.run < header.number:
+            # The run began in what could not be read.
+            lost = header.first_record
+        if header.number != last + 1 + unread:
+            yield Damage(path.name, 0, -1, _hole(last + unread, header.number), 0, max(lost, -1))
+        elif lost > 0:
+            self.missing = Damage(path.name, 0, -1, "records are missing before it", 0, lost)
+        yield Segment(path, header, lost == 0 and not self.is_cut)
 
 
-def _open(path: Path) -> BinaryIO:
+def _unless_told(items: Iterator[Item], missing: Damage) -> Iterator[Item]:
+    """Return the items, after this damage, unless the segment opens with a Gap: that tells of what was not written."""
+    first = list(islice(items, OPENING))
+    left = missing.lost - sum(_told(item) for item in first)
+    if left > 0:
+        yield msgspec.structs.replace(missing, lost=left)
+    yield from first
+    yield from items
+
+
+def _told(item: Item) -> int:
     try:
-        return path.open("rb")
+        return decode(item).records if isinstance(item, Record) and item.kind == GAP else 0
+    except JournalError:
+        return 0
+
+
+class _Scan:
+    """The way through one segment's records."""
+
+    def __init__(self, name: str, window: Window, header: Header, ends_run: bool, goes_on_with: int) -> None:
+        """`goes_on_with` is the number of the next segment's first record; -1 = not known."""
+        self.name, self.window, self.marker = name, window, header.marker
+        self.expected = header.first_record
+        """The number of the next record; -1 = unknown."""
+        self.is_cut = False
+        self._ends_run, self._goes_on_with = ends_run, goes_on_with
+
+    def items(self) -> Iterator[Record | Torn | Damage]:
+        """Return the records, and what stands between them."""
+        while True:
+            behind = self.window.offset
+            self._skip_padding()
+            start = self.window.offset
+            if not self.window.peek(1):
+                return
+            item = self._record()
+            if isinstance(item, Record):
+                if item.number != self.expected:
+                    lost = item.number - self.expected
+                    yield Damage(self.name, behind, self.expected, "missing", start - behind, lost)
+                yield item
+                self.expected = item.number + 1
+                continue
+            found = self._resume()
+            if found is None:
+                yield self._last(item, self.window.offset - start)
+                return
+            if isinstance(item, Torn):
+                item = self._damage(start, "cut off")
+            yield msgspec.structs.replace(item, skipped=self.window.offset - start, lost=found - self.expected)
+            self.expected = found
+
+    def _last(self, item: Torn | Damage, skipped: int) -> Torn | Damage:
+        """Return what the segment ends with, where no record is whole any more."""
+        start, lost, self.is_cut = item.offset, self._goes_on_with - self.expected, True
+        if isinstance(item, Torn):
+            if self._ends_run:
+                self.expected = -1
+                return Torn(self.name, start, skipped)
+            item = Damage(self.name, start, -1, f"cut off at offset {start}, though its run goes on")
+        self.expected = self._goes_on_with if lost >= 0 else -1
+        return msgspec.structs.replace(item, skipped=skipped, lost=max(lost, -1))
+
+    def _record(self) -> Record | Torn | Damage:
+        """Return the record that begins here, having taken it, or why there is none."""
+        window, start = self.window, self.window.offset
+        head = window.peek(FRAME_BYTES)
+        if len(head) < FRAME_BYTES:
+            return Torn(self.name, start, len(head))
+        marker, length, number, kind, _ = unframe(head)
+        if marker != self.marker:
+            return self._damage(start, "no record begins here")
+        if length > MAX_PAYLOAD:
+            return self._damage(start, f"length {length} is more than {MAX_PAYLOAD}")
+        payload = window.peek_from(FRAME_BYTES, length)
+        if len(payload) < length and not has_wrong_length(head, payload):
+            return Torn(self.name, start, FRAME_BYTES + len(payload))
+        if len(payload) < length or not matches(head, payload):
+            return self._damage(start, "CRC mismatch")
+        full = self.expected + (number - self.expected) % _WRAP
+        if full - self.expected > _WRAP // 2:
+            return self._damage(start, f"it says it is record {number}, which was before")
+        window.skip(FRAME_BYTES + length)
+        return Record(kind, payload, self.name, start, full)
+
+    def _damage(self, start: int, reason: str) -> Damage:
+        return Damage(self.name, start, self.expected, reason)
+
+    def _resume(self) -> int | None:
+        """Go to the next whole record; return its number, None if there is none, and everything is taken."""
+        self.window.skip(1)
+        while self.window.find(self.marker):
+            head = self.window.peek(FRAME_BYTES)
+            if len(head) == FRAME_BYTES:
+                _, length, number, _, _ = unframe(head)
+                full = self.expected + (number - self.expected) % _WRAP
+                if length <= MAX_PAYLOAD and full - self.expected <= _WRAP // 2:
+                    payload = self.window.peek_from(FRAME_BYTES, length)
+                    if len(payload) == length and matches(head, payload):
+                        return full
+            self.window.skip(1)
+        return None
+
+    def _skip_padding(self) -> None:
+        """Take zeros that fill a block; a block of zeros, too."""
+        window = self.window
+        while window.peek(1) == b"\0":
+            room = BLOCK - window.offset % BLOCK
+            zeros = window.peek(room)
+            if zeros != _ZEROS[: len(zeros)]:
+                return
+            window.skip(room)
+
+
+def _open(path: Path) -> tuple[BinaryIO, Path] | None:
+    """Return the segment to read and the name that it is there under; None if it is gone."""
+    try:
+        with suppress(FileNotFoundError):
+            return open_segment(path), path
+        # Compressed meanwhile, or deleted.
+        path = path.with_name(path.name.removesuffix(COLD) + COLD)
+        with suppress(FileNotFoundError):
+            return open_segment(path), path
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}") from None
+    return None
 
 
-def _header(path: Path, file: BinaryIO) -> Header:
+def _header(path: Path, window: Window) -> Header:
+    """Return the header, having taken it."""
     try:
-        return decode_header(file.read(HEADER_BYTES))
+        start = window.peek(FIXED_HEADER)
+        data = window.peek(max(header_length(start), FIXED_HEADER))
+        if window.error:
+            raise JournalError(f"it cannot be read: {window.error}")
+        header = decode_header(data)
     except JournalError as error:
-        raise JournalError(f"{path}: {error}") from None
+        raise type(error)(f"{path}: {error}") from None
+    window.skip(header_length(start))
+    return header
 
 
 def _bad_header(path: Path, error: JournalError, *, cut: bool) -> Torn | Damage:
     """Return a torn tail for a last segment that was being created when the run ended."""
-    size = path.stat().st_size
-    if cut and size < HEADER_BYTES:
+    size = 0
+    with suppress(OSError):
+        size = path.stat().st_size
+    if cut and isinstance(error, HeaderCutError):
         return Torn(path.name, 0, size)
-    return Damage(path.name, 0, -1, str(error).removeprefix(f"{path}: "))
+    return Damage(path.name, 0, -1, str(error).removeprefix(f"{path}: "), size)
 
 
 def _hole(before: int, after: int) -> str:
@@ -248,22 +335,19 @@ def _hole(before: int, after: int) -> str:
     return f"{which} missing before it"
 
 
-def _ends_run(following: list[Path], header: Header) -> bool:
-    """Return True if the next segment (none or one) is not of the same run."""
+def _what_follows(following: list[Path], header: Header) -> tuple[bool, int]:
+    """Return whether the run ends with this segment; if not, the number that it goes on with, -1 = not known."""
     for path in following:
-        with _open(path) as file:
-            try:
-                return _header(path, file).run != header.run
-            except JournalError:
-                return path.stat().st_size < HEADER_BYTES
-    return True
-
-
-def _named(value: object) -> object:
-    """Return a struct as a dict with its type's name, recursively, in what JSON can say."""
-    if isinstance(value, msgspec.Struct):
-        fields = {name: _named(getattr(value, name)) for name in value.__struct_fields__}
-        return {"type": type(value).__name__, **fields}
-    if isinstance(value, tuple | list):
-        return [_named(item) for item in value]
-    return value.value if isinstance(value, Enum) else value
+        try:
+            opened = _open(path)
+            if opened is None:
+                return True, -1
+            with opened[0] as file:
+                after = _header(path, Window(file.read))
+        except JournalError as error:
+            return isinstance(error, HeaderCutError), -1
+        except ConfigError:
+            return True, -1
+        if after.run == header.run:
+            return False, after.first_record if after.number == header.number + 1 else -1
+    return True, -1

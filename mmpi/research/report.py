@@ -133,7 +133,7 @@ def facts_of(recorder: Recorder, *, command: str, data: str, sim: SimConfig, tal
             "illegal_reports": sum(desk.orders.illegal for desk in desks),
             "overfilled": sum(desk.orders.overfilled for desk in desks),
             "own_orders_crossed": sum(trace.crossed for trace in recorder.traces.values()),
-            "foreign_fills": engine.foreign_fills,
+            "foreign_fills": engine.session.foreign_fills,
             "position_drifts": engine.reconciling.taken,
         },
         breach=engine.gate.breach,

@@ -57,6 +57,10 @@ class VenueGateway:
             if entries:
                 self._enter(entries, now)
 
+    def refuse(self, actions: Sequence[Approved], now: Nanos, why: str) -> None:
+        """Report orders as rejected: they must not leave."""
+        self.unsent.extend(_unsent(actions, now, ExecType.REJECTED, why))
+
     def _others(self, actions: Sequence[Approved], now: Nanos) -> None:
         _ask_latch(actions, self._on_latch)
         for frame in self._session.send(actions, now):
@@ -95,6 +99,10 @@ class PaperGateway:
             self.unsent.extend(_unsent(places, now, ExecType.REJECTED, "halted"))
             actions = [approved for approved in actions if not isinstance(approved.action, NewOrder)]
         self._venue.send(actions, now)
+
+    def refuse(self, actions: Sequence[Approved], now: Nanos, why: str) -> None:
+        """Report orders as rejected: they must not leave."""
+        self.unsent.extend(_unsent(actions, now, ExecType.REJECTED, why))
 
 
 def _permits(halt: HaltWord, entries: Sequence[Approved]) -> bool:

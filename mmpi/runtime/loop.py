@@ -12,10 +12,11 @@ from typing import Final, Protocol
 
 from mmpi.actions import Approved
 from mmpi.engine import Engine
-from mmpi.events import DeadManReport, Event, ExecReport, Flatten, Halted, Resumed, Stopping, Timer
+from mmpi.events import DeadManReport, Event, ExecReport, Flatten, Halted, Resumed, Stopping, StorageTrust, Timer
 from mmpi.instrument import MILLISECOND, Nanos
 from mmpi.ports import Sink
 from mmpi.runtime.board import LATCHED, PAUSED, REDUCE, RUN, HaltWord, StatusBoard
+from mmpi.runtime.service import say
 from mmpi.runtime.step import step
 from mmpi.status import Latency
 
@@ -31,10 +32,30 @@ SAMPLES: Final = 4096
 class Outlet(Protocol):
     """A gateway that tells, through `unsent`, what did not leave."""
 
-    unsent: deque[ExecReport | DeadManReport]
+    @property
+    def unsent(self) -> deque[ExecReport | DeadManReport]:
+        """Return the reports of what did not leave."""
+        ...
 
     def send(self, actions: Sequence[Approved], now: Nanos) -> None:
         """Send."""
+        ...
+
+    def refuse(self, actions: Sequence[Approved], now: Nanos, why: str) -> None:
+        """Report orders as rejected."""
+        ...
+
+
+class Keeping(Protocol):
+    """What is told of every event that was handled, and knows whether what must be kept can be."""
+
+    @property
+    def fault(self) -> str:
+        """Return why it cannot be, "" = it can."""
+        ...
+
+    def after(self, event: Event) -> None:
+        """Keep what the event has changed."""
         ...
 
 
@@ -62,11 +83,13 @@ class Loop:
         board: StatusBoard,
         publish: Callable[[], bytes],
         progress: Callable[[], None] = lambda: None,
+        keeper: Keeping | None = None,
     ) -> None:
         """`progress` is told of each event handled and each timer answered, and of nothing else (I6)."""
         self.engine, self.clock = engine, clock
         self._sink, self._outlet, self._halt, self._board, self._publish = sink, outlet, halt, board, publish
-        self._progress = progress
+        self._progress, self._keeper = progress, keeper
+        self._fault = ""
         self._halt_seen = -1
         self._next_heartbeat: Nanos = 0
         self._next_publish: Nanos = 0
@@ -81,9 +104,9 @@ class Loop:
         acted = 0
         try:
             for event in events:
-                acted += step(self.engine, self._sink, self._outlet, event)
+                acted += self._step(event)
                 while self._outlet.unsent:
-                    step(self.engine, self._sink, self._outlet, self._outlet.unsent.popleft())
+                    self._step(self._outlet.unsent.popleft())
         except Exception as error:
             # The engine may stand between two states now. It must not see another event: `run` ends the process,
             # and the guardian, which sees that at once, cancels everything.
@@ -93,6 +116,12 @@ class Loop:
             self._latencies.append(self.clock.now() - since)
         self._board.beat(time.monotonic_ns())
         self._progress()
+
+    def _step(self, event: Event) -> int:
+        acted = step(self.engine, self._sink, self._outlet, event, self._outlet.refuse)
+        if self._keeper is not None:
+            self._keeper.after(event)
+        return acted
 
     def stop(self, reason: str) -> None:
         """Begin to stop (I14)."""
@@ -119,6 +148,10 @@ class Loop:
         """Look at the halt word, answer the engine's timer, show a sign of life, publish."""
         now = self.now()
         self._look_at_halt(now)
+        if self._keeper is not None and (fault := self._keeper.fault) != self._fault:
+            self._fault = fault
+            say(f"mmpi run: journal: {fault or 'written again'}")
+            self.feed([StorageTrust(now, fault)])
         wake = self.engine.wake_at
         if (wake and now >= wake) or now >= self._next_heartbeat:
             self._next_heartbeat = now + HEARTBEAT

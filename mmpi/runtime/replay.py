@@ -14,13 +14,14 @@ import msgspec
 from mmpi.actions import Approved
 from mmpi.events import Event
 from mmpi.instrument import Nanos
+from mmpi.journal.entries import Checkpoint
 from mmpi.journal.reader import Segment, Torn, read
 from mmpi.journal.record import (
     ACTION,
     CHECKPOINT,
     EVENT,
     GAP,
-    Checkpoint,
+    NOTE,
     Record,
     decode_action,
     decode_checkpoint,
@@ -124,6 +125,8 @@ class _Replay:
         self._build = build
         self._engine: EngineLike | None = None
         self._expected: deque[Approved] = deque()
+        self._handled = False
+        """The engine has handled an event since it was built."""
         self.events = 0
         self.actions = 0
         self.checkpoints = 0
@@ -142,12 +145,17 @@ class _Replay:
         self._expected.clear()
 
     def take(self, record: Record) -> None:
+        if record.kind not in (CHECKPOINT, EVENT, ACTION, GAP, NOTE):
+            return
         if record.kind == GAP:
-            self.lose()
+            # It tells of what is missing before its segment; the checkpoint that the segment opens with is behind that.
+            if self._handled:
+                self.lose()
         elif self._engine is None:
             if record.kind == CHECKPOINT:
                 self._engine = self._build(decode_checkpoint(record))
                 self.builds += 1
+                self._handled = False
         elif record.kind == ACTION:
             self._action(record)
         elif self._expected:
@@ -159,6 +167,7 @@ class _Replay:
 
     def _event(self, engine: EngineLike, event: Event) -> None:
         self.events += 1
+        self._handled = True
         self.first_ts = self.first_ts or event.recv_ts
         self.last_ts = event.recv_ts
         self._expected.extend(engine.handle(event))

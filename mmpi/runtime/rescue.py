@@ -20,7 +20,7 @@ import msgspec
 
 from mmpi.device.durable import sync_folder
 from mmpi.instrument import SECOND, Nanos
-from mmpi.journal.writer import segment_paths
+from mmpi.journal.cold import COLD, segment_paths
 
 PREFIX: Final = "rescued-"
 PART: Final = ".part"
@@ -123,11 +123,12 @@ class Rescue:
         return min(self._saved, default="~")
 
     def _copy(self, path: Path) -> bool:
-        """Copy a segment; False if it is not there any more."""
+        """Copy a segment; False if it is not there any more. One that was compressed meanwhile is there."""
         try:
             source = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
-            return False
+            cold = path.with_name(path.name + COLD)
+            return path.suffix != COLD and cold.exists() and self._copy(cold)
         fresh = self._folder / (path.name + COPYING)
         try:
             size = os.fstat(source).st_size

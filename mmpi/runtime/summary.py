@@ -12,15 +12,26 @@ from mmpi.engine import Engine
 from mmpi.instrument import BUY, Money, Nanos, money_text
 from mmpi.orders import OrdStatus
 from mmpi.position import Position
-from mmpi.status import InstrumentStatus, Latency, OrderCounts, OwnOrder, PnlStatus, RequestStatus, Summary
+from mmpi.status import (
+    InstrumentStatus,
+    Latency,
+    OrderCounts,
+    OwnOrder,
+    PnlStatus,
+    RequestStatus,
+    StartStatus,
+    StorageStatus,
+    Summary,
+)
 
 SHOWN_LEVELS: Final = 5
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 
 
 def summarise(
-    engine: Engine, *, mode: str, venue: str, latency: Latency, latch: str, now: Nanos = 0
-) -> Summary:
+    engine: Engine, *, mode: str, venue: str, latency: Latency, latch: str, now: Nanos = 0,
+    start: StartStatus | None = None, storage: StorageStatus | None = None,
+) -> Summary:  # fmt: skip
     """Return what observers may see of the engine now."""
     desks = list(engine.desks.values())
     ended: dict[str, int] = {}
@@ -40,20 +51,22 @@ def summarise(
             rejected=ended.get(OrdStatus.REJECTED.value, 0),
             amended=engine.placement.amended,
         ),
-        fills=engine.fills,
+        fills=engine.session.fills,
         pnl=_pnl([desk.position for desk in desks]),
         tick_to_order_us=latency,
         rss_mb=rss_mb(),
         deadman=engine.upkeep.dead_man.text(now),
         requests=_requests(engine, now),
         flatten=engine.flattening.text,
+        start=start,
+        storage=storage,
         latch=latch,
         refusals=dict(engine.gate.refusals),
         invariant_violations=engine.violations,
         anomalies={
             "illegal_reports": sum(desk.orders.illegal for desk in desks),
             "overfilled": sum(desk.orders.overfilled for desk in desks),
-            "foreign_fills": engine.foreign_fills,
+            "foreign_fills": engine.session.foreign_fills,
             "position_drifts": engine.reconciling.taken,
         },
     )
@@ -61,7 +74,7 @@ def summarise(
 
 def _requests(engine: Engine, now: Nanos) -> RequestStatus:
     governor = engine.upkeep.governor
-    fills = engine.fills
+    fills = engine.session.fills
     return RequestStatus(
         used=governor.used,
         cap=governor.cap,

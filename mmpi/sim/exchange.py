@@ -38,9 +38,18 @@ class Matching:
     """The exchange's side of the simulation: no latency and no clock; every report is returned to the caller."""
 
     def __init__(
-        self, instruments: Mapping[str, Instrument], config: SimConfig, first_id: int = 1, *, by_order: bool = False
+        self,
+        instruments: Mapping[str, Instrument],
+        config: SimConfig,
+        first_id: int = 1,
+        *,
+        by_order: bool = False,
+        held: "Mapping[str, Lots] | None" = None,
     ) -> None:
-        """`by_order` says that the market comes as OrderUpdates too; ConfigError if the queue model needs them."""
+        """`by_order` says that the market comes as OrderUpdates too; ConfigError if the queue model needs them.
+
+        `held`: what the owner without a name has from the start.
+        """
         power, exact = exponent(config.queue, config.queue_power, by_order), config.queue == FIFO
         self._markets = {name: Sides(instrument, power, exact) for name, instrument in instruments.items()}
         self.instruments = instruments
@@ -53,7 +62,9 @@ class Matching:
         self._live: dict[str, RestingOrder] = {}
         self._by_cl_ord_id: dict[tuple[str, str], RestingOrder] = {}
         self._finished: dict[str, RestingOrder] = {}
-        self._positions: dict[tuple[str, str], Lots] = {}
+        self._positions: dict[tuple[str, str], Lots] = {
+            ("", name): lots for name, lots in (held or {}).items() if lots
+        }
         self._reports: list[ExecReport] = []
 
     def on_market(self, event: SimEvent) -> list[ExecReport]:

@@ -22,8 +22,13 @@ MAX_HELD: Final = 256
 class FillLedger:
     """Removes repeated fills and holds back those whose order has no name yet."""
 
-    def __init__(self, instruments: Mapping[str, Instrument], names: OrderNames, patience: Nanos) -> None:
-        """Take how long a fill waits for its order's name before it counts as somebody else's."""
+    def __init__(
+        self, instruments: Mapping[str, Instrument], names: OrderNames, patience: Nanos, history_end_ms: int = -1
+    ) -> None:
+        """Take how long a fill waits for its order's name before it counts as somebody else's.
+
+        What is older than `history_end_ms` is nobody's business; -1 = the first list says.
+        """
         self.unreadable: int = 0
         self.ignored: int = 0
         self.held: list[tuple[Nanos, WireFill]] = []
@@ -31,7 +36,7 @@ class FillLedger:
         self._names: OrderNames = names
         self._patience: Nanos = patience
         self._tids: dict[int, None] = {}
-        self._history_end_ms: int = -1
+        self.history_end_ms: int = history_end_ms
 
     def new(self, fills: Sequence[WireFill], recv_ts: Nanos, *, wait: bool) -> list[ExecReport]:
         """Return the reports of fills from the stream. With `wait`, one whose order is unknown is held back."""
@@ -54,12 +59,12 @@ class FillLedger:
         The first such list of a process is history: the position that it led to comes with the reconciliation. Lists
         differ in length, so a fill older than the end of that history is history too.
         """
-        if self._history_end_ms < 0:
-            self._history_end_ms = max((fill.time for fill in fills), default=0)
+        if self.history_end_ms < 0:
+            self.history_end_ms = max((fill.time for fill in fills), default=0)
             for fill in fills:
                 self._is_new(fill)
             return []
-        later = [fill for fill in fills if fill.time >= self._history_end_ms]
+        later = [fill for fill in fills if fill.time >= self.history_end_ms]
         if later and later[0].time > later[-1].time:
             later.reverse()  # info answers have the newest first
         return self.new(later, recv_ts, wait=wait)

@@ -1,0 +1,178 @@
+"""Ledger file: the durable ledger's segments on the disk: commits of whole blocks, each durable when `commit` returns.
+
+A commit begins at a multiple of 4096 bytes and fills its last block with zeros, so no block that was committed is ever
+written again: a power cut in the middle of one leaves everything before it as it was. Room for the next commits is
+reserved: then one costs the data, and one commit of ext4's journal for the time of change.
+
+Invariant: after a failure nothing more is written to that segment (a failed fsync may have dropped what it was to
+keep); the same records go into a fresh one. It must not know threads, or what the records mean.
+"""
+
+import os
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from mmpi.device.durable import sync_folder
+from mmpi.instrument import Nanos
+from mmpi.journal.cold import SUFFIX, number_of, segment_paths
+from mmpi.journal.entries import Commit
+from mmpi.journal.record import (
+    BLOCK,
+    COMMIT,
+    Header,
+    encode_header,
+    encode_payload,
+    frame,
+)
+
+SEGMENT_BYTES: Final = 2**20
+RUN: Final = 1
+"""The ledger is one run for ever: its records are counted over all starts."""
+
+Entry = tuple[int, bytes]
+"""Kind and payload of a record."""
+
+
+class LedgerFile:
+    """The end of a ledger in `folder`; calls belong in one thread, as they wait for the disk."""
+
+    def __init__(self, folder: Path, *, segment_bytes: int = SEGMENT_BYTES) -> None:
+        self.records = 0
+        """Of the next record, counted over the ledger's life."""
+        self.commits = 0
+        self.written = 0
+        """Bytes handed to the disk by this process."""
+        self._folder: Final = folder
+        self._segment_bytes: Final = segment_bytes
+        self._fd = -1
+        self._number = 0
+        self._marker = b""
+        self._end = 0
+        """Where the next commit goes."""
+
+    @property
+    def is_open(self) -> bool:
+        """Return whether there is a segment to commit to."""
+        return self._fd >= 0
+
+    @property
+    def number(self) -> int:
+        """Return the number of the last segment, 0 = none."""
+        return self._number
+
+    def resume(self, path: Path, header: Header, end: int, records: int, commits: int) -> None:
+        """Go on at `end` of a segment, cutting off what is behind it; OSError if the disk does not let us."""
+        self.records, self.commits, self._number = records, commits, number_of(path)
+        self._end = -(-end // BLOCK) * BLOCK
+        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            size = os.fstat(fd).st_size
+            if not _is_empty(fd, end, size):
+                # Of a commit that was never confirmed; what is whole of it stays.
+                os.ftruncate(fd, end)
+                _reserve(fd, size)
+                os.fsync(fd)
+        except OSError:
+            os.close(fd)
+            raise
+        self._fd, self._marker = fd, header.marker
+
+    def skip(self, number: int, records: int, commits: int) -> None:
+        """Begin a new segment with the next commit, after the one of this number."""
+        self._drop()
+        self._number, self.records, self.commits = number, records, commits
+
+    def has_room(self, entries: Sequence[Entry]) -> bool:
+        """Return whether these fit into the segment."""
+        size = sum(len(payload) + 32 for _, payload in entries) + BLOCK
+        return self._fd >= 0 and self._end + size <= self._segment_bytes
+
+    def commit(self, entries: Sequence[Entry], at: Nanos) -> None:
+        """Put records on the disk together; OSError if that could not be confirmed, and the segment is given up."""
+        self._write([(COMMIT, encode_payload(Commit(self.commits + 1, at))), *entries])
+
+    def begin(self, opening: Sequence[Entry], entries: Sequence[Entry], at: Nanos) -> Path | None:
+        """Begin a segment with what every segment opens with, and commit; return the one before, None if it is gone.
+
+        OSError if that could not be confirmed: the next attempt begins another one.
+        """
+        closed = self._folder / f"{self._number:08d}{SUFFIX}" if self._fd >= 0 else None
+        self._trim()
+        self._drop()
+        self._folder.mkdir(parents=True, exist_ok=True, mode=0o750)
+        path = self._folder / f"{self._number + 1:08d}{SUFFIX}"
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
+        header = Header(self._number + 1, RUN, self.records, at)
+        self._fd, self._marker, self._end = fd, header.marker, 0
+        try:
+            _reserve(fd, self._segment_bytes)
+            commit = (COMMIT, encode_payload(Commit(self.commits + 1, at)))
+            self._write([*opening, commit, *entries], encode_header(header))
+            sync_folder(self._folder)
+        except OSError:
+            self._drop()
+            with suppress(OSError):
+                path.unlink()
+            raise
+        self._number += 1
+        return closed
+
+    def close(self) -> None:
+        """Give back what is reserved, and close."""
+        self._trim()
+        self._drop()
+
+    def _write(self, entries: Iterable[Entry], start: bytes = b"") -> None:
+        data = bytearray(start)
+        number = self.records
+        for kind, payload in entries:
+            data += frame(self._marker, number, kind, payload)
+            number += 1
+        data += bytes(-len(data) % BLOCK)
+        try:
+            done = 0
+            while done < len(data):
+                done += os.pwrite(self._fd, data[done:] if done else data, self._end + done)
+            os.fdatasync(self._fd)
+        except OSError:
+            self._drop()
+            raise
+        self._end += len(data)
+        self.written += len(data)
+        self.records = number
+        self.commits += 1
+
+    def _trim(self) -> None:
+        """Give back what is reserved behind the last commit."""
+        if self._fd >= 0:
+            with suppress(OSError):
+                os.ftruncate(self._fd, self._end)
+
+    def _drop(self) -> None:
+        if self._fd >= 0:
+            with suppress(OSError):
+                os.close(self._fd)
+            self._fd = -1
+
+
+def older_segments(folder: Path, number: int) -> list[Path]:
+    """Return the segments before this one, oldest first."""
+    return [path for path in segment_paths(folder) if number_of(path) < number] if folder.is_dir() else []
+
+
+def _reserve(fd: int, size: int) -> None:
+    """Reserve room, where the file system can; without, each commit costs a little more."""
+    with suppress(OSError):
+        os.posix_fallocate(fd, 0, size)
+
+
+def _is_empty(fd: int, start: int, end: int) -> bool:
+    """Return whether there is nothing but zeros from `start` on."""
+    while start < end:
+        data = os.pread(fd, min(64 * 1024, end - start), start)
+        if not data or data.strip(b"\0"):
+            return not data
+        start += len(data)
+    return True

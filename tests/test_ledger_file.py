@@ -1,0 +1,147 @@
+"""The ledger's file: whole blocks, never written twice; what failed is never trusted again."""
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from mmpi.journal.entries import Commit
+from mmpi.journal.ledger_file import LedgerFile, older_segments
+from mmpi.journal.reader import Segment, read
+from mmpi.journal.record import BLOCK, COMMIT, NOTE, SESSION, Record, decode, encode_payload
+from mmpi.journal.recovery import read_ledger
+from mmpi.journal.survey import verify_journal
+
+OPENING = [(SESSION, encode_payload(("scope", "0x", b"{}")))]
+
+
+def note(text: str) -> tuple[int, bytes]:
+    """Return an entry of a few bytes."""
+    return NOTE, encode_payload(text)
+
+
+def notes(folder: Path) -> list[str]:
+    """Return the notes in a ledger."""
+    return [decode(item) for item in read(folder) if isinstance(item, Record) and item.kind == NOTE]
+
+
+def begun(folder: Path, segment_bytes: int = 64 * 1024) -> LedgerFile:
+    """Return a ledger with one segment and the note "a"."""
+    file = LedgerFile(folder, segment_bytes=segment_bytes)
+    file.begin(OPENING, [note("a")], 1)
+    return file
+
+
+def test_what_is_committed_is_read_back(tmp_path: Path) -> None:
+    """Each commit has its number and its records, in their order, behind what the segment opens with."""
+    file = begun(tmp_path)
+    file.commit([note("b"), note("c")], 2)
+    found = [item for item in read(tmp_path) if isinstance(item, Record)]
+    assert [item.kind for item in found] == [SESSION, COMMIT, NOTE, COMMIT, NOTE, NOTE]
+    assert [item.number for item in found] == list(range(6))
+    assert [decode(item) for item in found if item.kind == COMMIT] == [Commit(1, 1), Commit(2, 2)]
+    assert verify_journal(tmp_path).damage == ()
+
+
+def test_no_committed_block_is_written_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every write begins behind all that was committed, at a block's start, and fills whole blocks."""
+    real, written = os.pwrite, 0
+
+    def pwrite(fd: int, data: bytes, at: int) -> int:
+        nonlocal written
+        assert at >= written and at % BLOCK == 0 and len(data) % BLOCK == 0
+        written = at + len(data)
+        return real(fd, data, at)
+
+    monkeypatch.setattr(os, "pwrite", pwrite)
+    file = begun(tmp_path)
+    for number in range(20):
+        file.commit([note("x" * 300 * number)], number)
+    assert written > 20 * BLOCK and len(notes(tmp_path)) == 21
+
+
+def test_room_is_reserved_and_given_back(tmp_path: Path) -> None:
+    """A segment has its size from the start, which reads as nothing; closed, it ends with its last commit."""
+    file = begun(tmp_path)
+    path = tmp_path / "00000001.mmj"
+    assert path.stat().st_size == 64 * 1024
+    assert verify_journal(tmp_path).records == 3
+    file.close()
+    assert path.stat().st_size == BLOCK
+
+
+def test_a_full_segment_is_followed(tmp_path: Path) -> None:
+    """What does not fit goes into the next segment, whose numbers go on."""
+    file = begun(tmp_path)
+    entries = [note("y" * 10_000)]
+    while file.has_room(entries):
+        file.commit(entries, 3)
+    closed = file.begin(OPENING, entries, 4)
+    assert closed == tmp_path / "00000001.mmj" and file.number == 2
+    assert older_segments(tmp_path, 2) == [closed]
+    segments = [item for item in read(tmp_path) if isinstance(item, Segment)]
+    assert [each.follows for each in segments] == [False, True]
+    assert verify_journal(tmp_path).damage == ()
+
+
+@pytest.mark.parametrize("call", ["pwrite", "fdatasync"])
+@pytest.mark.parametrize("code", [errno.EIO, errno.ENOSPC, errno.EROFS])
+def test_after_a_failure_a_fresh_segment_is_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, code: int
+) -> None:
+    """A failed write or fsync is an error; the same records in a fresh segment are read once committed."""
+    file = begun(tmp_path)
+    before = file.records
+
+    def failing(*_: object) -> int:
+        raise OSError(code, os.strerror(code))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, call, failing)
+        with pytest.raises(OSError, match=os.strerror(code)):
+            file.commit([note("b")], 2)
+        assert not file.is_open and not file.has_room([note("b")]) and file.records == before
+        with pytest.raises(OSError, match=os.strerror(code)):
+            file.begin(OPENING, [note("b")], 3)
+    assert file.begin(OPENING, [note("b")], 4) is None
+    assert file.number == 2
+    # With a failed fsync the data may be on the disk all the same: then it is there twice.
+    assert notes(tmp_path) in (["a", "b"], ["a", "b", "b"])
+    assert verify_journal(tmp_path).damage == ()
+
+
+@pytest.mark.parametrize("cut", range(BLOCK, BLOCK + 5000, 97))
+def test_a_torn_tail_is_cut_and_told(tmp_path: Path, cut: int) -> None:
+    """Cut anywhere in its last commit, a ledger goes on behind the one before, without a trace of the torn one."""
+    file = begun(tmp_path)
+    file.commit([note("b" * 5000)], 2)
+    file.close()
+    path = tmp_path / "00000001.mmj"
+    os.truncate(path, cut)
+    os.truncate(path, 64 * 1024)  # zeros, as reserved blocks that were never written are
+    end = read_ledger(tmp_path)
+    again = LedgerFile(tmp_path, segment_bytes=64 * 1024)
+    assert end.path == path and end.header is not None
+    again.resume(end.path, end.header, end.end, end.records, end.commits)
+    again.commit([note("c")], 3)
+    assert notes(tmp_path) == ["a", "c"]
+    verdict = verify_journal(tmp_path)
+    assert verdict.damage == () and verdict.torn == ()
+    assert path.stat().st_size == 64 * 1024
+
+
+def test_a_ledger_of_another_version_is_left_alone(tmp_path: Path) -> None:
+    """A segment whose header cannot be read is never written to; the next one begins behind it."""
+    begun(tmp_path).close()
+    path = tmp_path / "00000001.mmj"
+    data = bytearray(path.read_bytes())
+    data[8] ^= 0x40
+    path.write_bytes(data)
+    end = read_ledger(tmp_path)
+    assert end.path is None and end.number == 1 and end.repaired
+    file = LedgerFile(tmp_path)
+    file.skip(end.number, end.records, end.commits)
+    file.begin(OPENING, [note("b")], 2)
+    assert path.read_bytes() == bytes(data)
+    assert notes(tmp_path) == ["b"]
