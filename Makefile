@@ -49,8 +49,8 @@ slow: setup oracle ## the process-level suites, file by file on two cores
 bench: setup ## measure speed and memory; the table is written to bench/table.txt, too
 	$(BIN)/python bench/run.py --out bench/table.txt $(ARGS)
 
-campaign: setup ## live quoting under random faults; report and failed seeds in campaign/: make campaign ARGS="--seeds 1-100"
-	@$(BIN)/python -m tests.fault_campaign --report campaign/report.json --keep campaign/failed $(ARGS)
+campaign: setup ## random faults, kills and power cuts in numbers, and what did not run: make campaign ARGS="--seeds 1-100"
+	@$(BIN)/python -m tests.campaigns $(ARGS)
 
 lock: setup ## write requirements/*.txt anew; newer versions: make lock ARGS=--upgrade
 	@VENV="$(VENV)" scripts/lock $(ARGS)

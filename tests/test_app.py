@@ -20,7 +20,7 @@ from mmpi.app import Outcome, _Quoter, run_quoter
 from mmpi.config import load_config
 from mmpi.device.latch import Latch
 from mmpi.engines import checkpoint, rebuild
-from mmpi.errors import ConfigError, JournalError, RefusedError, RemoteError
+from mmpi.errors import ConfigError, RefusedError, RemoteError
 from mmpi.events import BookSnapshot, VenueFault
 from mmpi.journal.survey import verify_journal
 from mmpi.runtime import venue_facts
@@ -310,19 +310,26 @@ async def test_a_fault_is_told_however_the_quoter_ends(tmp_path: Path, monkeypat
         assert len(outcome.failure.splitlines()) == 1
 
 
-async def test_a_full_journal_ends_the_quoter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A quoter that cannot write down what it does ends with the reason; the guardian does the rest."""
+async def test_a_full_journal_pauses_the_quoter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A quoter that cannot write down what it does cancels everything and waits; then it goes on, and tells the gap."""
     settings = settings_of(tmp_path)
     arm(settings)
-    async with quoting(settings) as (_, task):
+    real = os.write
+    async with quoting(settings) as (quoter, _):
+        await until(lambda: confirmed(quoter) > 0)
 
-        def full(*_: object) -> int:
-            raise OSError(28, "No space left on device")
+        def full(fd: int, data: bytes) -> int:
+            if b"\xf5" in bytes(data[:2000]):
+                raise OSError(28, "No space left on device")
+            return real(fd, data)
 
         monkeypatch.setattr(os, "write", full)
-        with pytest.raises(JournalError, match="the journal cannot be written: No space left on device"):
-            async with asyncio.timeout(5):
-                await task
+        await until(lambda: quoter.engine.blocked.startswith("journal: ") and not quoter.engine.live_orders())
+        assert quoter.engine.blocked.endswith("No space left on device")
+        monkeypatch.undo()
+        await until(lambda: quoter.engine.quoting)
+    verdict = verify_journal(settings.paths.journal)
+    assert verdict.damage == () and len(verdict.gaps) == 1
 
 
 def test_a_checkpoint_is_the_engine() -> None:

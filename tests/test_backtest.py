@@ -16,13 +16,14 @@ from mmpi.engine import Engine, EngineParams
 from mmpi.engines import checkpoint, rebuild
 from mmpi.events import Connected, Event, ExecReport, ExecType, MarketEvent, Stopping, Timer, Trade
 from mmpi.instrument import BUY, MILLISECOND, SECOND, SELL, Instrument, Nanos
-from mmpi.journal.record import EVENT, decode_event, encode_payload, frame
+from mmpi.journal.record import EVENT, decode_event, decode_header, encode_payload, frame
 from mmpi.journal.writer import JournalWriter
 from mmpi.quoting.layered import LayeredConfig
 from mmpi.research.backtest import Backtest
 from mmpi.risk import RiskConfig
 from mmpi.runtime.replay import verify_replay
 from mmpi.runtime.step import NoJournal
+from mmpi.session import NEVER
 from mmpi.sim.exchange import SimConfig
 from mmpi.sim.market import GENERATED, Market, MarketConfig
 
@@ -42,8 +43,8 @@ class Watch:
         self.trades = 0
         self.acted = False
 
-    def event(self, event: Event) -> None:
-        self.sink.event(event)
+    def event(self, event: Event) -> bool:
+        kept = self.sink.event(event)
         self.times.append(event.recv_ts)
         self.trades += isinstance(event, ExecReport) and event.exec_type is ExecType.TRADE
         if self.acted:
@@ -53,19 +54,21 @@ class Watch:
                 bids = [order.price for order in live if order.side == BUY]
                 asks = [order.price for order in live if order.side == SELL]
                 self.crossed += bool(bids and asks and max(bids) >= min(asks))
+        return kept
 
-    def action(self, approved: Approved) -> None:
-        self.sink.action(approved)
+    def action(self, approved: Approved) -> bool:
+        kept = self.sink.action(approved)
         self.acted = True
         if isinstance(approved.action, NewOrder):
             assert approved.action.cl_ord_id not in self.placed
             self.placed[approved.action.cl_ord_id] = approved.action
+        return kept
 
 
 def engine_for(*instruments: Instrument) -> Engine:
     """Return an engine with the built-in quoter and limits."""
     desks = tuple(DeskParams(each, LayeredConfig()) for each in instruments)
-    return Engine(EngineParams(PREFIX, desks, RiskConfig(), PATIENCE))
+    return Engine(EngineParams(PREFIX, desks, RiskConfig(session_start_s=NEVER), PATIENCE))
 
 
 def generated(seconds: float, seed: int = 7) -> Iterator[MarketEvent]:
@@ -141,8 +144,9 @@ def test_a_forged_fill_price_is_found(tmp_path: Path) -> None:
     fills = [each for each in found if each.kind == EVENT and getattr(decode_event(each), "exec_id", "")]
     forged = msgspec.structs.replace(decode_event(fills[-1]), price=decode_event(fills[-1]).price + 1)
     data = segment.read_bytes()
-    old = frame(EVENT, fills[-1].payload)
-    segment.write_bytes(data.replace(old, frame(EVENT, encode_payload(forged))))
+    marker = decode_header(data).marker
+    old = frame(marker, fills[-1].number, EVENT, fills[-1].payload)
+    segment.write_bytes(data.replace(old, frame(marker, fills[-1].number, EVENT, encode_payload(forged))))
     verdict = verify_replay(tmp_path, rebuild)
     assert (verdict.damage, verdict.exact) == ((), False)
     assert verdict.mismatch is not None
@@ -165,9 +169,10 @@ def test_nothing_is_known_before_it_happens() -> None:
         seen: list[Approved] = []
 
         class Record(NoJournal):
-            def action(self, approved: object) -> None:
+            def action(self, approved: object) -> bool:
                 assert isinstance(approved, Approved)
                 seen.append(approved)
+                return True
 
         end = START + round(until * SECOND)
         quiet = [book(START + n * SECOND // 4, 999 + n % 3, 1001 + n % 3) for n in range(round(until * 4))]
@@ -185,8 +190,9 @@ def test_reports_and_timers_come_at_their_time() -> None:
     seen: list[Event] = []
 
     class Record(NoJournal):
-        def event(self, event: Event) -> None:
+        def event(self, event: Event) -> bool:
             seen.append(event)
+            return True
 
     sim = SimConfig(latency_in_ms=30, latency_out_ms=20, jitter_ms=0)
     backtest = Backtest(engine, Record(), sim)

@@ -1,6 +1,7 @@
 """The boot record: whether the machine was booted since the guardian last ran."""
 
 import errno
+import json
 import os
 from pathlib import Path
 
@@ -20,7 +21,7 @@ def booted(root: Path, boot_id: str = FIRST) -> BootRecord:
     file = root / "proc/sys/kernel/random/boot_id"
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(f"{boot_id}\n")
-    return BootRecord(root / "state/boot.json", root / "proc")
+    return BootRecord(root / "state/boot.json", root / "proc", root / "sys")
 
 
 def test_a_box_that_never_ran_is_newly_booted(tmp_path: Path) -> None:
@@ -53,9 +54,57 @@ def test_after_a_boot_it_is_another(tmp_path: Path) -> None:
 
 
 def test_the_record_is_what_it_is(tmp_path: Path) -> None:
-    """The file holds boot id and time as JSON."""
+    """The file holds boot id, time, whether the run ended cleanly, and how the one before did, as JSON."""
     booted(tmp_path).remember(7)
-    assert (tmp_path / "state/boot.json").read_text() == f'{{"boot_id":"{FIRST}","at":7}}\n'
+    assert json.loads((tmp_path / "state/boot.json").read_text()) == {
+        "boot_id": FIRST, "at": 7, "clean": False,
+        "before": {"ended": "first", "reason": "the guardian has not run on this box before"},
+    }  # fmt: skip
+
+
+def test_a_record_of_an_earlier_version_is_read(tmp_path: Path) -> None:
+    """Without the later fields it says which boot it was, and that nothing is known of a clean end."""
+    record = booted(tmp_path)
+    record.remember(7)
+    (tmp_path / "state/boot.json").write_text(f'{{"boot_id":"{FIRST}","at":7}}\n')
+    assert not record.is_new_boot() and record.last_end().ended == "killed"
+
+
+@pytest.mark.parametrize(
+    ("boot", "clean", "bootstatus", "ended", "reason"),
+    [
+        (FIRST, True, "0", "clean", "told to end"),
+        (FIRST, False, "0", "killed", "without a word"),
+        (SECOND, True, "0", "clean", "shut down, or booted anew"),
+        (SECOND, False, "0", "power", "the supply, or the kernel"),
+        (SECOND, False, "0x20", "power", "the hardware watchdog reset the machine"),
+        (SECOND, False, "32", "power", "the hardware watchdog reset the machine"),
+        (SECOND, False, "garbage", "power", "the supply, or the kernel"),
+        (SECOND, True, "0x20", "clean", "shut down, or booted anew"),
+    ],
+)
+def test_how_the_run_before_ended(
+    tmp_path: Path, boot: str, clean: bool, bootstatus: str, ended: str, reason: str
+) -> None:
+    """Told to end, killed, booted, cut off, or reset by the watchdog: each is told apart, and kept by the next run."""
+    booted(tmp_path).remember(7, clean=clean)
+    watchdog = tmp_path / "sys/class/watchdog/watchdog0"
+    watchdog.mkdir(parents=True)
+    (watchdog / "bootstatus").write_text(f"{bootstatus}\n")
+    record = booted(tmp_path, boot)
+    before = record.last_end()
+    assert before.ended == ended and reason in before.reason
+    record.remember(8, before)
+    assert json.loads((tmp_path / "state/boot.json").read_text())["before"]["ended"] == ended
+
+
+def test_no_run_before_and_one_that_cannot_be_read(tmp_path: Path) -> None:
+    """The first run says so; a file that cannot be read is neither clean nor a first run."""
+    record = booted(tmp_path)
+    assert record.last_end().ended == "first"
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state/boot.json").write_text("garbage")
+    assert record.last_end().ended == "unknown" and "boot.json" in record.last_end().reason
 
 
 @given(st.binary(max_size=200))

@@ -3,6 +3,8 @@
 import json
 import os
 import shutil
+import subprocess
+import sys
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -29,6 +31,7 @@ from mmpi.journal.record import EVENT
 from mmpi.journal.spans import stamp
 from mmpi.runtime.redact import HIDDEN, redacted, redacted_text
 
+ROOT = Path(__file__).resolve().parents[1]
 HOUR = 3600 * SECOND
 KEY = "5ec3e7" * 10 + "5ec3"
 ADDRESS = "0x" + "ab" * 20
@@ -275,6 +278,19 @@ def test_what_looks_like_a_secret(text: str, clean: str) -> None:
     assert redacted_text(text) == clean
     assert redacted(text.encode()) == (clean.encode(), clean != text)
     assert json.loads(redacted(json.dumps({"digest": text}).encode())[0]) == {"digest": clean}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("daemon", ["mmpi.app", "mmpi.guardian", "mmpi.commands.run", "mmpi.commands.guard"])
+def test_the_daemons_carry_none_of_it(daemon: str) -> None:
+    """No daemon loads what packs, exports or follows journals."""
+    code = f"import sys, {daemon}; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    loaded = set(done.stdout.split())
+    ours = {f"mmpi.journal.{name}" for name in ("bundle", "bundle_writer", "follow", "readable", "runs", "spans")}
+    ours |= {f"mmpi.runtime.{name}" for name in ("incident", "incident_facts", "redact", "host_facts")}
+    assert loaded & (ours | {"pyarrow"}) == set()
 
 
 # Which time -------------------------------------------------------------------------------------------------------

@@ -127,6 +127,16 @@ def test_what_an_archive_leaves_out_is_no_damage(box: JournalBox) -> None:
     assert box.journal("verify").code == 1
 
 
+def test_a_first_segment_that_was_being_made(box: JournalBox) -> None:
+    """Memory whose only segment has half a header is torn, not damaged, and the ledger is looked at all the same."""
+    segment = two_tiers(box).out._path
+    segment.write_bytes(segment.read_bytes()[:100])
+    found = box.journal("verify", "--json")
+    assert (found.code, found.json()["damage"], found.json()["ledger"]["records"]) == (0, [], 9)
+    assert "the header is cut off after 100 of" in found.json()["torn"][0]
+    assert [list(line) for line in box.journal("tail").lines()] == [["torn"]]
+
+
 def test_one_segment_hot_or_cold(box: JournalBox) -> None:
     """PATH may be one segment, compressed or not: the same counts."""
     segment = two_tiers(box).out._path
@@ -153,7 +163,7 @@ def test_a_folder_that_may_not_be_read(box: JournalBox, command: str, monkeypatc
     def refuse(_: object) -> int:
         raise PermissionError(13, "Permission denied", "/var/lib/mmpi")
 
-    monkeypatch.setattr(journals, "_command", lambda _: refuse)
+    monkeypatch.setattr(journals, "command", lambda _: refuse)
     words = {"bundle": ["--around", "now"], "export": ["--parquet", box.folder / "x"]}.get(command, [])
     found = box.journal(command, *words)
     assert (found.code, found.out, found.err.count("\n")) == (2, "", 1)

@@ -4,12 +4,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from journals import LARGE, cancel, checkpoint, records, timer
+from journals import LARGE, cancel, checkpoint, records, rewrite, timer
 
 from mmpi.actions import Approved
 from mmpi.errors import JournalError
 from mmpi.events import Event
-from mmpi.journal.record import ACTION, EVENT, FRAME_BYTES, GAP, Checkpoint, Record, encode_payload, frame
+from mmpi.journal.entries import Checkpoint, Gap
+from mmpi.journal.record import ACTION, EVENT, FRAME_BYTES, GAP, Record, encode_payload
 from mmpi.journal.writer import JournalWriter
 from mmpi.runtime.replay import ReplayVerdict, verify_replay
 
@@ -51,15 +52,9 @@ def run(folder: Path, events: int, *, segment_bytes: int = LARGE, note: str | No
     return folder
 
 
-def rewrite(segment: Path, found: list[Record]) -> None:
-    """Replace the records of a segment."""
-    header = segment.read_bytes()[: records(segment)[0].offset]
-    segment.write_bytes(header + b"".join(frame(record.kind, record.payload) for record in found))
-
-
 def test_a_run_replays_exactly(tmp_path: Path) -> None:
     """Every action is computed again, every later checkpoint and the last state compared; the verdict says so."""
-    run(tmp_path, 100, segment_bytes=1000)
+    run(tmp_path, 100, segment_bytes=2800)
     segments = len(list(tmp_path.iterdir()))
     assert segments > 3
     verdict = verify_replay(tmp_path, build)
@@ -72,7 +67,7 @@ def test_a_run_replays_exactly(tmp_path: Path) -> None:
 
 def test_one_segment_replays_alone(tmp_path: Path) -> None:
     """Any segment's checkpoint is enough to replay it."""
-    run(tmp_path, 100, segment_bytes=1000)
+    run(tmp_path, 100, segment_bytes=2800)
     verdict = verify_replay(tmp_path / "00000003.mmj", build)
     assert verdict.exact
     assert 1 < verdict.first_ts < verdict.last_ts < 100
@@ -141,7 +136,7 @@ def test_a_flipped_byte_of_an_event_is_located(tmp_path: Path) -> None:
 
 def test_damage_costs_no_more_than_its_segment(tmp_path: Path) -> None:
     """Behind damage the engine is built anew from the next segment's checkpoint, and the rest is still compared."""
-    run(tmp_path, 100, segment_bytes=1000)
+    run(tmp_path, 100, segment_bytes=2800)
     second = tmp_path / "00000002.mmj"
     data, place = second.read_bytes(), records(second)[4]
     second.write_bytes(data[: place.offset] + b"\xff" * 4 + data[place.offset + 4 :])
@@ -158,7 +153,7 @@ def test_a_state_that_drifted_is_located(tmp_path: Path) -> None:
         def checkpoint(self) -> bytes:
             return super().checkpoint() + b"!"
 
-    run(tmp_path, 100, segment_bytes=1000)
+    run(tmp_path, 100, segment_bytes=2800)
     verdict = verify_replay(tmp_path, lambda state: Drifting(int(state.engine_state)))
     assert verdict.mismatch is not None
     assert (verdict.mismatch.segment, verdict.mismatch.offset) == ("00000002.mmj", records(tmp_path)[0].offset)
@@ -191,10 +186,10 @@ def test_later_runs_start_anew(tmp_path: Path) -> None:
 
 def test_nothing_is_claimed_for_a_gap(tmp_path: Path) -> None:
     """Between a Gap record and the next checkpoint nothing is compared or counted."""
-    run(tmp_path, 100, segment_bytes=1000)
+    run(tmp_path, 100, segment_bytes=2800)
     segment = tmp_path / "00000002.mmj"
     found = records(segment)
-    rewrite(segment, [*found[:4], Record(GAP, encode_payload("dropped"), "", 0, 0), *found[6:]])
+    rewrite(segment, [*found[:4], Record(GAP, encode_payload(Gap(2, 1, "dropped")), "", 0, 0), *found[5:]])
     verdict = verify_replay(tmp_path, build)
     assert (verdict.exact, verdict.restarts, verdict.last_ts) == (True, 1, 100)
     assert 70 < verdict.events < 100

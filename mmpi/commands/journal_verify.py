@@ -17,7 +17,8 @@ from mmpi.commands.journal_places import Place, Progress, as_folder, chosen, siz
 from mmpi.errors import ConfigError, JournalError
 from mmpi.journal.budget import ARCHIVE
 from mmpi.journal.bundle import LEDGER
-from mmpi.journal.cold import segment_paths
+from mmpi.journal.cold import COLD, segment_paths
+from mmpi.journal.record import HeaderCutError
 from mmpi.journal.spans import chains_of
 from mmpi.journal.survey import Verdict, verify_journal
 from mmpi.runtime.incident import MEMORY
@@ -74,17 +75,27 @@ def merged(verdicts: Iterable[Verdict]) -> Verdict:
 
 
 def _verdict(place: Place) -> Verdict:
+    if place.label != ARCHIVE or not place.path.is_dir():
+        return _verify(place.path)
+    parts = []
+    for chain in chains_of(segment_paths(place.path)):
+        # Numbers in it begin anew with each boot, and what was over the budget was left out.
+        with as_folder(chain) as folder:
+            parts.append(_verify(folder))
+    return merged(parts)
+
+
+def _verify(path: Path) -> Verdict:
+    """Return the verdict on a journal, also on one of which not even the first header can be read."""
     try:
-        if place.label != ARCHIVE or not place.path.is_dir():
-            return verify_journal(place.path)
-        parts = []
-        for chain in chains_of(segment_paths(place.path)):
-            # Numbers in it begin anew with each boot, and what was over the budget was left out.
-            with as_folder(chain) as folder:
-                parts.append(verify_journal(folder))
-        return merged(parts)
+        return verify_journal(path)
     except JournalError as error:
-        return msgspec.structs.replace(NOTHING, damage=(str(error),))
+        text = str(error).removeprefix(f"{path}/")
+        paths = segment_paths(path) if path.is_dir() else [path]
+        if isinstance(error, HeaderCutError) and not any(each.name.endswith(COLD) for each in paths):
+            # Its first segment was being made when the run ended.
+            return msgspec.structs.replace(NOTHING, torn=(text,))
+        return msgspec.structs.replace(NOTHING, damage=(text,))
 
 
 def _with_kept(places: Iterable[Place]) -> Iterable[Place]:

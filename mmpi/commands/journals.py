@@ -4,37 +4,36 @@ Invariant: of what a command does not need nothing is imported. It must not do a
 """
 
 import argparse
+import importlib
 from collections.abc import Callable
+from typing import Final
 
 from mmpi.errors import ConfigError
+
+PARTS: Final = {
+    "replay": ("journal_replay", "run"),
+    "verify": ("journal_verify", "run"),
+    "cat": ("journal_show", "cat"),
+    "tail": ("journal_show", "tail"),
+    "stats": ("journal_stats", "run"),
+    "export": ("journal_export", "run"),
+    "prune": ("journal_prune", "run"),
+    "bundle": ("journal_bundle", "run"),
+}
+"""Word -> module and function."""
 
 
 def run(args: argparse.Namespace) -> int:
     """Return the exit code of the command that was asked for."""
     try:
-        return _command(args)(args)
+        return command(args.what if args.command == "journal" else args.command)(args)
     except PermissionError as error:
         who = "root and members of the group mmpi may read a service's journal"
         raise ConfigError(f"{error.filename}: {error.strerror}; {who}") from None
 
 
-def _command(args: argparse.Namespace) -> Callable[[argparse.Namespace], int]:
-    if args.command == "replay":
-        from mmpi.commands import journal_replay
-
-        return journal_replay.run
-    if args.what in ("cat", "tail"):
-        from mmpi.commands import journal_show
-
-        return journal_show.cat if args.what == "cat" else journal_show.tail
-    if args.what in ("verify", "stats"):
-        from mmpi.commands import journal_stats, journal_verify
-
-        return journal_verify.run if args.what == "verify" else journal_stats.run
-    if args.what in ("export", "prune"):
-        from mmpi.commands import journal_export, journal_prune
-
-        return journal_export.run if args.what == "export" else journal_prune.run
-    from mmpi.commands import journal_bundle
-
-    return journal_bundle.run
+def command(word: str) -> Callable[[argparse.Namespace], int]:
+    """Return what does a command."""
+    module, name = PARTS[word]
+    found: Callable[[argparse.Namespace], int] = getattr(importlib.import_module(f"mmpi.commands.{module}"), name)
+    return found

@@ -21,6 +21,7 @@ from mmpi.journal.record import (
     FRAME_BYTES,
     MAX_PAYLOAD,
     Header,
+    HeaderCutError,
     Record,
     header_length,
     matches,
@@ -248,7 +249,11 @@ def _whole(path: Path) -> Iterator[Shown]:
             else:
                 yield item, header
     except JournalError as error:
-        yield Damage(path.name, 0, -1, str(error)), header
+        # What is compressed was whole once.
+        if isinstance(error, HeaderCutError) and found is not None and not found.name.endswith(COLD):
+            yield Torn(path.name, 0, found.stat().st_size if found.exists() else 0), header
+        else:
+            yield Damage(path.name, 0, -1, str(error)), header
     except ConfigError:
         if path.exists():
             raise

@@ -159,9 +159,9 @@ class _Walk:
         """Return the segment, after what is missing before it."""
         before, unread = self._before, self.unread
         self._before, self.unread, self.missing = header, 0, None
-        # Numbers begin anew with a boot; the archive has the segments of several.
-        anew = before is None or (header.run != before.run and header.number <= before.number)
-        last = header.number - unread - 1 if before is None or anew else before.number
+        if before is not None and _is_anew(before, header):
+            before = None
+        last = header.number - unread - 1 if before is None else before.number
         lost = -1
         if before is not None and header.run == before.run and self.expected >= 0:
             lost = header.first_record - self.expected
@@ -328,6 +328,12 @@ def _bad_header(path: Path, error: JournalError, *, cut: bool) -> Torn | Damage:
     return Damage(path.name, 0, -1, str(error).removeprefix(f"{path}: "), size)
 
 
+def _is_anew(before: Header, header: Header) -> bool:
+    """Return True if numbers began anew, as they do with each boot; the archive has the segments of several."""
+    later = header.number == header.run or header.created_ns > before.created_ns
+    return later and header.number <= before.number
+
+
 def _hole(before: int, after: int) -> str:
     if after <= before:
         return f"it says it is segment {after}, after segment {before}"
@@ -348,6 +354,6 @@ def _what_follows(following: list[Path], header: Header) -> tuple[bool, int]:
             return isinstance(error, HeaderCutError), -1
         except ConfigError:
             return True, -1
-        if after.run == header.run:
+        if after.run == header.run and not _is_anew(header, after):
             return False, after.first_record if after.number == header.number + 1 else -1
     return True, -1

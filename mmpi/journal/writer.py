@@ -181,7 +181,8 @@ class JournalWriter:
             self._folder.mkdir(parents=True, exist_ok=True, mode=0o750)
             self._fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o640)
         except OSError as error:
-            self._number -= not isinstance(error, FileExistsError)
+            # A number that somebody else has taken is passed over.
+            self._number -= not os.path.lexists(self._path)
             self._fail(error, now)
             return False
         self._pending += encode_header(header)

@@ -93,11 +93,11 @@ class Facts:
         """Keep the present configuration, and those of the window's runs that are not the same; return the present."""
         resolved = None if paths is None else Path(paths.runtime_dir) / CONFIG
         data = b""
-        if runs.configs and (resolved is None or not resolved.exists()):
-            data = self._packed(CONFIG, list(runs.configs.values())[-1])
-        elif resolved is not None:
+        if resolved is not None and (resolved.exists() or not runs.configs):
             data = self._file(CONFIG, resolved, MAX_CONFIG)
-        else:
+        if not data and runs.configs:
+            data = self._packed(CONFIG, list(runs.configs.values())[-1])
+        elif resolved is None and not data:
             self.missing.append(Missing(CONFIG, "PATH was given, and there is no ledger in it"))
         present = _parsed(data)
         self.device_id = present.device_id
