@@ -291,10 +291,13 @@ class Ledger:
 
     def archive(self, path: Path) -> None:
         """Put a cold segment of routine data on the disk, if the bytes per hour allow it; in the thread."""
-        size = path.stat().st_size
-        if not self._budget.allows(size, time.monotonic()):
+        why = "" if self._budget.allows(path.stat().st_size, time.monotonic()) else "over journal.disk_bytes_per_hour"
+        try:
+            if not why:
+                self._budget.archive(path, self.folder, time.monotonic())
+        except OSError as error:
+            why = error.strerror or str(error)
+        if why:
             self.routine_dropped += 1
-            self.keep(GAP, Gap(0, 0, f"{path.name} of the journal in memory: over journal.disk_bytes_per_hour"))
-            return
-        self._budget.archive(path, self.folder, time.monotonic())
+            self.keep(GAP, Gap(0, 0, f"{path.name} of the journal in memory: {why}"))
         prune(self.folder, self._budget.limits, self._file.number, time.time_ns())

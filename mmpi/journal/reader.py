@@ -323,7 +323,8 @@ def _bad_header(path: Path, error: JournalError, *, cut: bool) -> Torn | Damage:
     size = 0
     with suppress(OSError):
         size = path.stat().st_size
-    if cut and isinstance(error, HeaderCutError):
+    # One that was compressed was whole once.
+    if cut and isinstance(error, HeaderCutError) and not path.name.endswith(COLD):
         return Torn(path.name, 0, size)
     return Damage(path.name, 0, -1, str(error).removeprefix(f"{path}: "), size)
 

@@ -211,8 +211,8 @@ class Keeper:
         gate = engine.gate
         material = (
             engine.session.fills, engine.session.ends, gate.base, gate.peak // self._grain, gate.breach,
-            gate.accepted,
-            self._armed, session.history_ms, [(desk.position.lots, desk.position.cash) for desk in engine.desks.values()],
+            gate.accepted, self._armed, session.history_ms,
+            [(desk.position.lots, desk.position.cash) for desk in engine.desks.values()],
         )  # fmt: skip
         if material != self._material:
             self._material = material
