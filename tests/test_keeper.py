@@ -18,6 +18,7 @@ from mmpi.journal.record import CONFIG, END, EVENT, RUN, SESSION, decode
 from mmpi.journal.recovery import read_ledger, state_of
 from mmpi.journal.writer import JournalWriter
 from mmpi.risk import RiskConfig
+from mmpi.runtime import keeper as keeper_module
 from mmpi.runtime.keeper import EVERY, Keeper, KeeperSettings
 from mmpi.runtime.step import step
 from mmpi.sections import JournalSettings, PathSettings
@@ -231,3 +232,16 @@ def test_money_of_any_size_is_kept(tmp_path: Path) -> None:
     first.end()
     second = Box(tmp_path, 2)
     assert second.engine.desks["A"].position.cash == first.engine.desks["A"].position.cash
+
+
+def test_the_boot_is_the_kernels_or_the_units_word(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where /proc/sys cannot be seen the unit says which boot this is, in the same form; nobody's word is none."""
+    here = keeper_module.this_boot({})
+    assert len(here) == 32 and "-" not in here
+
+    def hidden() -> str:
+        raise DeviceError("no /proc/sys")
+
+    monkeypatch.setattr(keeper_module, "boot_id", hidden)
+    assert keeper_module.this_boot({"BOOT_ID": here}) == here
+    assert keeper_module.this_boot({}) == ""

@@ -226,6 +226,9 @@ def test_a_hanging_quoter_is_restarted(quoting: Box) -> None:
     wait_quoting(quoting)
     assert quoting.pid(GUARDIAN) == guardian
     assert int(quoting.show(QUOTER, "NRestarts")) == restarts + 1
+    # The unit's own view of the machine is enough to know that it was no power cut.
+    start = quoting.status()["start"]
+    assert (start["before"], start["resumed"], start["repaired"]) == ("killed", True, [])
 
 
 def test_a_guardian_that_is_killed(quoting: Box) -> None:

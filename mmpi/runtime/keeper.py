@@ -4,9 +4,10 @@ Invariant: on the loop nothing here waits for a disk; what an engine takes up, i
 that the first checkpoint holds it and a replay needs nothing else. It must not know venues or sockets.
 """
 
+import os
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -77,7 +78,7 @@ class Keeper:
         self._kept: Resumption | None = found[1] if found is not None else None
         self.history_ms = found[0].history_ms if found is not None else -1
         """From when on the venue's fills are to be counted; -1 = from the first connection."""
-        self._before = ending_of(self._end, boot_id())
+        self._before = ending_of(self._end, this_boot())
         limits = DiskLimits(journal.disk_bytes_per_hour, journal.disk_max_bytes, journal.disk_max_days)
         self.ledger = Ledger(ledger_folder(paths), commit_s=journal.commit_s, budget=Budget(limits))
         self.writer: JournalWriter
@@ -117,7 +118,7 @@ class Keeper:
         self._history = history or self._history
         end = self._end
         run = Run(
-            self.prefix, self.scope, self._digest, build_id(), boot_id(), time.time_ns(), self._before,
+            self.prefix, self.scope, self._digest, build_id(), this_boot(), time.time_ns(), self._before,
             tuple(end.repaired),
         )  # fmt: skip
         entries: list[tuple[int, object]] = [(RUN, run)]
@@ -235,6 +236,18 @@ class Keeper:
         self.writer.became_cold(cold, size)
         if self._settings.journal.routine == "disk":
             self.ledger.archive(cold)
+
+
+def this_boot(environ: Mapping[str, str] = os.environ) -> str:
+    """Return this boot's id without hyphens: the kernel's, or what the unit says where /proc/sys is not to be seen.
+
+    "" = nobody says: then a run that ended without a word counts as killed.
+    """
+    try:
+        told = boot_id()
+    except DeviceError:
+        told = environ.get("BOOT_ID", "")
+    return told.replace("-", "")
 
 
 def _exec_id(event: object) -> str:
