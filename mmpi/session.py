@@ -15,7 +15,7 @@ import msgspec
 from mmpi.desk import Desk
 from mmpi.events import ExecReport, ExecType, Funding
 from mmpi.instrument import SECOND, Instrument, Lots, Money, Nanos
-from mmpi.orders import STRAY_LEVEL, Order, OrderRow, OrdStatus, order_from_row
+from mmpi.orders import MAX_EXEC_IDS, STRAY_LEVEL, Order, OrderRow, OrdStatus, order_from_row
 from mmpi.risk import RiskGate
 from mmpi.structs import Frozen, State
 from mmpi.tripwires import DAY, MINUTE, TripwireState
@@ -174,7 +174,7 @@ class Session:
                 for order in map(_doubted, rows):
                     orders.live[order.cl_ord_id] = orders.doubtful[order.cl_ord_id] = order
         for desk in self._desks.values():
-            desk.orders.exec_ids = dict.fromkeys(kept.exec_ids)
+            desk.orders.exec_ids = dict.fromkeys(kept.exec_ids[-MAX_EXEC_IDS:])
         self._take(kept.later)
         if kept.rearmed:
             positions = {name: desk.position.lots for name, desk in self._desks.items()}

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from mmpi.actions import RequestLatch
 from mmpi.events import ExecReport, ExecType, Funding
 from mmpi.instrument import BUY, MONEY_SCALE, SECOND, SELL, Instrument, make_instrument
+from mmpi.orders import MAX_EXEC_IDS
 from mmpi.risk import RiskConfig
 from mmpi.session import FOR_EVER, NEVER, Resumption, SessionState
 
@@ -325,3 +326,9 @@ def test_fills_of_the_last_minute_still_count() -> None:
     for exec_id in "345":
         fill(later, exec_id)
     assert not later.engine.gate.breach
+
+
+def test_what_a_start_takes_up_is_bounded() -> None:
+    """I12: however many fills a ledger knows, an engine remembers no more than it ever does, the newest ones."""
+    again = restarted(state_of(bench_with()), exec_ids=tuple(str(number) for number in range(10_000)))
+    assert list(again.engine.desks["A"].orders.exec_ids) == [str(n) for n in range(10_000 - MAX_EXEC_IDS, 10_000)]

@@ -45,7 +45,8 @@ PEAK_GRAIN: Final = 200
 """A peak counts as a change worth a commit when it has risen by this part of the drawdown that is allowed."""
 CLOSE_S: Final = 2.0
 """How long the end of a run waits for the disk."""
-MAX_IDS: Final = 20_000
+MAX_IDS: Final = 4096
+"""Fills that are known, so that none is written twice: twice what a venue's longest list repeats."""
 
 _TURNS: Final = frozenset({Halted, Flatten, Stopping, Disconnected})
 """Events after which what was decided before is void, and after which the machine may soon end."""
