@@ -12,7 +12,7 @@ from journals import records
 from mmpi.engine import Engine
 from mmpi.engines import checkpoint
 from mmpi.errors import DeviceError
-from mmpi.events import Disconnected, Event, ExecReport, ExecType, Funding, Halted, Resumed
+from mmpi.events import Disconnected, Event, ExecReport, ExecType, Funding, Halted, Resumed, Stopping
 from mmpi.instrument import BUY, MONEY_SCALE, SECOND
 from mmpi.journal.record import CONFIG, END, EVENT, RUN, SESSION, decode
 from mmpi.journal.recovery import read_ledger, state_of
@@ -156,6 +156,21 @@ def test_a_breach_is_on_the_disk_at_once(tmp_path: Path) -> None:
             break
         box.keeper.ledger._thread.join(0.01)
     assert states[-1].breach == "session_loss"
+    box.end()
+
+
+@pytest.mark.parametrize("turn", [Halted(START + 2 * SECOND, False, "power"), Stopping(START + 2 * SECOND, "told to")])
+def test_a_failing_supply_commits_at_once(tmp_path: Path, turn: Event) -> None:
+    """A halt, as for power, and the request to end do not leave fills and limits to the next commit."""
+    box = Box(tmp_path, 1)
+    box.keeper.ledger._commit_s = 1000  # type: ignore[misc]
+    box.feed(book(START), trade(1, "1"), turn)
+    for _ in range(500):
+        if box.on_disk(EVENT):
+            break
+        box.keeper.ledger._thread.join(0.01)
+    assert len(box.on_disk(EVENT)) == 1
+    assert state_of(box.on_disk(SESSION)[-1]).fills == 1  # type: ignore[arg-type]
     box.end()
 
 

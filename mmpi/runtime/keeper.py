@@ -159,9 +159,10 @@ class Keeper:
         if kind is ExecReport or kind is Funding:
             due = self._money(event) or due
         elif kind in _TURNS:
-            self.ledger.urge()
             self.on_void()
-            due = True
+            self._keep(now)
+            self.ledger.urge()
+            return
         elif kind is Resumed:
             self.ledger.later(self._read_latch)
             due = True
