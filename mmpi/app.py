@@ -188,7 +188,7 @@ class _Quoter:
     async def _keep(self, instruments: dict[str, Instrument], account: str) -> dict[str, Lots]:
         """Build the engine, with what an earlier run of this account left; return the positions it begins with."""
         venue = self.settings.venue
-        scope = " ".join(filter(None, (venue.name, venue.network if account else "", venue.mode, account)))
+        scope = " ".join(filter(None, (venue.name, venue.network if venue.url else "", venue.mode, account)))
         text = msgspec.json.encode(self.settings)
         about = KeeperSettings(self.settings.paths, self.settings.journal, self.settings.risk.max_drawdown)
         self.keeper = await self._from_disk(partial(Keeper, about, self.prefix, scope, self.settings.digest, text))
@@ -222,7 +222,7 @@ class _Quoter:
         held = await self._keep({name: market[0] for name, market in markets.items()}, account)
         session = HyperliquidSession(
             markets, account, signer, self.prefix, venue.expires_after_ms, vault=venue.vault.lower(), adopt=venue.adopt,
-            history_ms=self.keeper.history_ms,
+            history_ms=self.keeper.history_ms, fresh=frozenset(markets) - self.keeper.known,
         )  # fmt: skip
         if keys is not None:
             watch = self._clock_watch(facts)

@@ -47,8 +47,7 @@ class Engine:
         }
         self.wake_at: Nanos = 0
         """When the engine wants a Timer event; 0 = never."""
-        self.blocked = "connecting"
-        """Why nothing may be placed, "" = quoting."""
+        self.blocked = "connecting"  # why nothing may be placed, "" = quoting
         self.events = self.violations = 0
         """Times the P&L identity (I11) did not hold; anything but 0 is a bug."""
         self._latch_asked = False
@@ -84,9 +83,9 @@ class Engine:
         if 0 < self.upkeep.wake <= now:
             # A dead-man switch that has run out must be known before the event places anything.
             self._look(now)
-        if now >= self.session.ends and not self.standing.clock:
-            self.session.roll(now)
         actions = self._handlers[type(event)](event)
+        if now >= self.session.ends and self.session.clock_trusted:
+            self.session.roll(now)
         if self.gate.breach and not self._latch_asked:
             actions = [*actions, *self._breached(now)]
         if self.flattening.active:
@@ -237,7 +236,7 @@ class Engine:
         if desk is None or not desk.fund(event):
             return []
         self.violations += desk.position.identity_error() != 0
-        return self._breached(event.recv_ts) if self.gate.equity(self.equity, event.recv_ts) else []
+        return self._breached(event.recv_ts) if self.session.loses(event.recv_ts) else []
 
     def _timer(self, event: events.Timer) -> list[Approved]:
         now = event.recv_ts
@@ -334,6 +333,7 @@ class Engine:
 
     def _on_clock(self, event: events.ClockTrust) -> list[Approved]:
         self.standing.on_clock(event)
+        self.session.clock_trusted = event.trusted
         return self._update(event.recv_ts)
 
     def _on_storage(self, event: events.StorageTrust) -> list[Approved]:

@@ -87,6 +87,8 @@ class SessionPart(State, frozen=True):
     ends: Nanos
     fills: int
     foreign_fills: int
+    clock_trusted: bool
+    trusted_ts: Nanos
 
 
 class Session:
@@ -99,6 +101,10 @@ class Session:
         self.ends: Nanos = 0
         self.fills = 0
         self.foreign_fills = 0
+        self.clock_trusted = True
+        """Otherwise neither a session nor a day ends."""
+        self._trusted_ts: Nanos = 0
+        """The last time that was trusted."""
         self._desks: dict[str, Desk] = desks
         self._gate: RiskGate = gate
         self._start: Nanos = start_s * SECOND
@@ -111,8 +117,13 @@ class Session:
     def touches_limit(self, desk: Desk, now: Nanos) -> bool:
         """Return True if equity or the desk's position touches a limit that latches."""
         position, held = desk.position, desk.position.lots + desk.carry
-        gate = self._gate
-        return bool(gate.equity(self.equity, now) or gate.inventory(held, position.mid2, desk.instrument))
+        return bool(self.loses(now) or self._gate.inventory(held, position.mid2, desk.instrument))
+
+    def loses(self, now: Nanos) -> str:
+        """Return the limit that equity touches, "" = none."""
+        if self.clock_trusted or not self._trusted_ts:
+            self._trusted_ts = now
+        return self._gate.equity(self.equity, self._trusted_ts)
 
     def fill(self, desk: Desk, report: ExecReport) -> None:
         """Book a fill."""
@@ -131,9 +142,7 @@ class Session:
                 desk.orders.placed = 0
                 desk.orders.ended.clear()
             self.fills = self.foreign_fills = 0
-        self.began = now
-        start = self._start
-        self.ends = FOR_EVER if start < 0 else ((now - start) // DAY + 1) * DAY + start
+        self.began, self.ends = now, self._end_of(now)
 
     def state(self, now: Nanos, violations: int, requests: int, quotes: int) -> SessionState:
         """Return the state to keep."""
@@ -161,7 +170,9 @@ class Session:
             desk.position.restore(part.position)
             desk.orders.placed, desk.orders.ended = part.placed, dict(part.ended)
             desk.funding_ids = dict.fromkeys(part.funding_ids)
-        self.began, self.ends = state.began, state.ends
+        # By the time of day that is set now.
+        self.began, self.ends = state.began, self._end_of(state.began) if state.began else 0
+        self._trusted_ts = state.ts
         self.fills, self.foreign_fills = state.fills, state.foreign_fills
         gate.base, gate.peak, gate.breach = state.base - gone, state.peak - gone, state.breach
         gate.accepted = dict(state.accepted)
@@ -182,12 +193,19 @@ class Session:
 
     def checkpoint(self) -> SessionPart:
         """Return the state as plain values."""
-        return SessionPart(self.began, self.ends, self.fills, self.foreign_fills)
+        return SessionPart(
+            self.began, self.ends, self.fills, self.foreign_fills, self.clock_trusted, self._trusted_ts
+        )
 
     def restore(self, state: SessionPart) -> None:
         """Take the state that `checkpoint` returned."""
         self.began, self.ends = state.began, state.ends
         self.fills, self.foreign_fills = state.fills, state.foreign_fills
+        self.clock_trusted, self._trusted_ts = state.clock_trusted, state.trusted_ts
+
+    def _end_of(self, began: Nanos) -> Nanos:
+        start = self._start
+        return FOR_EVER if start < 0 else ((began - start) // DAY + 1) * DAY + start
 
     def _take(self, later: Iterable[ExecReport | Funding]) -> None:
         """Count what came after the state was taken."""
@@ -218,5 +236,6 @@ def _is_alike(instrument: Instrument, part: InstrumentState) -> bool:
 def _doubted(row: OrderRow) -> Order:
     """Return an order of another run as one of unknown fate, which no slot of the ladder wants."""
     order = order_from_row(row)
-    order.status, order.level, order.queried = OrdStatus.UNKNOWN, STRAY_LEVEL, 0
+    # Sent long ago: whatever its clock was, nothing of another run is under way any more by the time of an answer.
+    order.status, order.level, order.queried, order.sent = OrdStatus.UNKNOWN, STRAY_LEVEL, 0, 0
     return order

@@ -50,7 +50,8 @@ class Tripwires:
     def equity(self, equity: Money, now: Nanos) -> bool:
         """Return True if the day has lost what it may; what equity was last before midnight is where it began."""
         day = now // DAY
-        if day != self._day:
+        # Never back: a clock that is behind at a start must not begin a day anew.
+        if day > self._day:
             self._base = self._last if self._day else 0
             self._day = day
         self._last = equity
@@ -62,8 +63,8 @@ class Tripwires:
             return ""
         fills = self._fills
         fills.append(now)
-        if len(fills) > self._most_fills + 1:
-            del fills[0]
+        # More than one only where a restart brought more than there may be now.
+        del fills[: -(self._most_fills + 1)]
         return FILLS_PER_MINUTE if len(fills) > self._most_fills and now - fills[0] < MINUTE else ""
 
     def doubted(self, cl_ord_id: str, now: Nanos) -> str:

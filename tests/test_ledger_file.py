@@ -145,3 +145,13 @@ def test_a_ledger_of_another_version_is_left_alone(tmp_path: Path) -> None:
     file.begin(OPENING, [note("b")], 2)
     assert path.read_bytes() == bytes(data)
     assert notes(tmp_path) == ["b"]
+
+
+def test_a_segment_that_could_not_be_deleted_is_passed_over(tmp_path: Path) -> None:
+    """What a failing disk left under the next number costs that number, and one more attempt."""
+    file = begun(tmp_path)
+    (tmp_path / "00000002.mmj").write_bytes(b"")
+    with pytest.raises(FileExistsError):
+        file.begin(OPENING, [note("b")], 2)
+    file.begin(OPENING, [note("b")], 3)
+    assert file.number == 3 and notes(tmp_path) == ["a", "b"]

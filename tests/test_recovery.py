@@ -11,8 +11,10 @@ from journals import LARGE, writer
 
 from mmpi.actions import Approved, NewOrder
 from mmpi.engines import checkpoint
+from mmpi.errors import DeviceError
 from mmpi.events import Event, ExecReport, ExecType
-from mmpi.instrument import BUY
+from mmpi.instrument import BUY, SECOND
+from mmpi.journal import cold, reader
 from mmpi.journal.entries import CLEAN, FAILED, FIRST, KILLED, POWER, Ending, Intent, Run, Session
 from mmpi.journal.ledger_file import LedgerFile
 from mmpi.journal.record import END, EVENT, INTENT, RUN, SESSION, encode_payload
@@ -167,10 +169,10 @@ def test_intents_on_the_disk_are_in_doubt(tmp_path: Path) -> None:
 
 
 def test_a_person_who_armed_since_is_seen(tmp_path: Path) -> None:
-    """A latch record of a later generation than the state knows means that somebody armed."""
+    """Another arming in force than the state knows means that somebody armed; latched means that nobody did."""
     end, nothing = read_ledger(ledger(tmp_path, [(SESSION, state(5, armed=4))])), read_memory(tmp_path / "no", INSTANCE)
-    rearmed = [found[1].rearmed for armed in (3, 4, 5) if (found := resumption(end, nothing, SCOPE, armed))]
-    assert rearmed == [False, False, True]
+    rearmed = [found[1].rearmed for armed in (0, 3, 4, 5) if (found := resumption(end, nothing, SCOPE, armed))]
+    assert rearmed == [False, True, False, True]
 
 
 def test_damage_is_told_and_not_written_to(tmp_path: Path) -> None:
@@ -192,3 +194,63 @@ def test_a_ledger_that_cannot_be_read_says_nothing(tmp_path: Path) -> None:
     assert (end.path, end.number, end.sessions) == (None, 7, {}) and end.repaired
     shutil.rmtree(tmp_path)
     assert read_ledger(tmp_path).repaired == []
+
+
+def test_old_intents_are_the_venues_to_list(tmp_path: Path) -> None:
+    """Of thousands of intents those are in doubt that may still have been under way when the power went."""
+    many = [(INTENT, Intent(second * SECOND, "A", f"{PREFIX}{second:016x}", 1, 999, 10)) for second in range(1, 300)]
+    found = resumption(read_ledger(ledger(tmp_path, many)), read_memory(tmp_path / "no", INSTANCE), SCOPE, 1)
+    assert found is not None
+    assert [int(row[0][-16:], 16) for row in found[1].doubtful["A"]] == list(range(289, 300))
+
+
+def test_a_disk_that_does_not_give_the_ledger_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """EIO anywhere is no torn tail: nothing is taken up, and nothing cut off."""
+    ledger(tmp_path, [(EVENT, trade(at, str(at))) for at in range(1, 60)])
+    before = (tmp_path / "00000001.mmj").read_bytes()
+    real = cold.open_segment
+
+    class Bad:
+        """A file whose blocks behind some place cannot be read."""
+
+        def __init__(self, path: Path, good: int) -> None:
+            self.file, self.good = real(path), good
+
+        def __enter__(self) -> "Bad":
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            self.file.close()
+
+        def read(self, size: int) -> bytes:
+            if self.file.tell() >= self.good:
+                raise OSError(5, "Input/output error")
+            return self.file.read(min(size, self.good - self.file.tell()))
+
+    for good in (0, 4096, 64 * 1024):
+        monkeypatch.setattr(reader, "open_segment", lambda path, good=good: Bad(path, good))
+        with pytest.raises(DeviceError, match="the ledger cannot be read"):
+            read_ledger(tmp_path)
+    assert (tmp_path / "00000001.mmj").read_bytes() == before
+
+
+def test_a_run_whose_beginning_is_gone_still_counts(tmp_path: Path) -> None:
+    """With the segment pruned that says that the run began, its later fills are known all the same."""
+    file = LedgerFile(tmp_path)
+    file.begin([(SESSION, encode_payload(state(0)))], [(RUN, encode_payload(BEGIN))], 1)
+    file.begin([(SESSION, encode_payload(state(5, 1)))], [(EVENT, encode_payload(trade(6, "2")))], 2)
+    file.close()
+    (tmp_path / "00000001.mmj").unlink()
+    assert [event.exec_id for event in read_ledger(tmp_path).sessions[SCOPE].later] == ["2"]
+
+
+def test_an_opening_takes_nothing_from_another_scope(tmp_path: Path) -> None:
+    """A segment opens with the last state of every scope; fills behind that of another one stay behind it."""
+    other = state(3, 1, scope="live")
+    file = LedgerFile(tmp_path)
+    file.begin([(SESSION, encode_payload(other))], [(RUN, encode_payload(msgspec.structs.replace(BEGIN, scope="live"))),
+               (EVENT, encode_payload(trade(4, "9")))], 1)  # fmt: skip
+    file.begin([(SESSION, encode_payload(other)), (SESSION, encode_payload(state(5)))], [], 2)
+    file.close()
+    sessions = read_ledger(tmp_path).sessions
+    assert [event.exec_id for event in sessions["live"].later] == ["9"] and sessions[SCOPE].later == []

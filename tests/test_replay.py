@@ -9,6 +9,7 @@ from journals import LARGE, cancel, checkpoint, records, rewrite, timer
 from mmpi.actions import Approved
 from mmpi.errors import JournalError
 from mmpi.events import Event
+from mmpi.journal.cold import compress, segment_paths
 from mmpi.journal.entries import Checkpoint, Gap
 from mmpi.journal.record import ACTION, EVENT, FRAME_BYTES, GAP, Record, encode_payload
 from mmpi.journal.writer import JournalWriter
@@ -193,6 +194,26 @@ def test_nothing_is_claimed_for_a_gap(tmp_path: Path) -> None:
     verdict = verify_replay(tmp_path, build)
     assert (verdict.exact, verdict.restarts, verdict.last_ts) == (True, 1, 100)
     assert 70 < verdict.events < 100
+
+
+def test_what_a_later_version_added_is_ignored(tmp_path: Path) -> None:
+    """Records of kinds that this version does not know change no verdict, wherever they stand."""
+    run(tmp_path, 40)
+    segment, before = tmp_path / "00000001.mmj", verify_replay(tmp_path, build)
+    found = records(segment)
+    strange = [(kind, encode_payload([kind, "new"])) for kind in (12, 99, 255)]
+    rewrite(segment, [each for record in found for each in (record, *strange)])
+    assert verify_replay(tmp_path, build) == before
+    assert before.exact
+
+
+def test_a_cold_journal_replays(tmp_path: Path) -> None:
+    """Compressed, a journal has the same verdict."""
+    run(tmp_path, 100, segment_bytes=2800)
+    before = verify_replay(tmp_path, build)
+    for path in segment_paths(tmp_path)[:-1]:
+        compress(path, durable=False)
+    assert verify_replay(tmp_path, build) == before
 
 
 def test_an_event_that_cannot_be_decoded_is_an_error(tmp_path: Path) -> None:

@@ -214,8 +214,10 @@ def test_a_session_ends_at_its_time_of_day() -> None:
     bench.now += 1
     bench.book(998, 1000)
     position = bench.engine.desks["A"].position
-    # From the last mark, 1000, to 999: the new session's own.
-    assert (bench.engine.equity, session.fills, position.lots) == (-10 * MONEY_SCALE, 0, 10)
+    # The event that ends a session is its last; what comes then is the new one's own.
+    assert (bench.engine.equity, session.fills, position.lots) == (0, 0, 10)
+    bench.book(997, 999)
+    assert bench.engine.equity == -10 * MONEY_SCALE
     assert (bench.engine.gate.base, position.realised) == (0, 0)
     assert bench.engine.violations == 0 and position.identity_error() == 0
 
@@ -332,3 +334,42 @@ def test_what_a_start_takes_up_is_bounded() -> None:
     """I12: however many fills a ledger knows, an engine remembers no more than it ever does, the newest ones."""
     again = restarted(state_of(bench_with()), exec_ids=tuple(str(number) for number in range(10_000)))
     assert list(again.engine.desks["A"].orders.exec_ids) == [str(n) for n in range(10_000 - MAX_EXEC_IDS, 10_000)]
+
+
+def test_the_first_word_may_be_that_the_clock_lies() -> None:
+    """At a start with a clock that is wrong, ahead or behind, neither session nor day ends: no limit is reset."""
+    risk = limits(daily_loss=60 * MONEY_SCALE)
+    bench = bench_with(risk)
+    fill(bench, "1", BUY, 1004, 10)
+    for wrong in (400 * DAY, -2 * DAY):
+        again = restarted(state_of(bench), risk)
+        right = again.now
+        again.now += wrong
+        again.clock("far from the venue's time")
+        go_on(again, A=10)
+        again.book()
+        again.now = right
+        again.clock()
+        again.book(997, 999)
+        assert again.engine.gate.breach == "daily_loss"
+        assert again.engine.session.ends == bench.engine.session.ends
+
+
+def test_another_hour_counts_from_the_next_start() -> None:
+    """`never` that becomes a time of day ends the session at that time; so does another hour."""
+    bench = bench_with(limits(session_start_s=NEVER))
+    fill(bench, "1", BUY, 990, 10)
+    again = restarted(state_of(bench), limits(session_start_s=0), after_s=2 * 86_400)
+    go_on(again, A=10)
+    again.book()
+    assert again.engine.session.fills == 0
+
+
+def test_a_lower_limit_of_fills_counts_at_once() -> None:
+    """What an earlier run was allowed does not widen the window of this one."""
+    bench = bench_with(limits(max_fills_per_minute=600))
+    for number in range(300):
+        fill(bench, f"a{number}")
+    again = restarted(state_of(bench), limits(max_fills_per_minute=100))
+    fill(again, "b")
+    assert again.engine.gate.breach == "fills_per_minute"

@@ -90,7 +90,8 @@ class Ledger:
 
     def open(self, end: LedgerEnd, session: Session, entries: list[tuple[int, object]]) -> None:
         """Go on where an earlier run ended, with these records first; OSError if the disk does not take them."""
-        self._sessions.update({scope: told.session for scope, told in end.sessions.items()})
+        for scope, told in end.sessions.items():
+            self._sessions[scope] = msgspec.structs.replace(told.session, exec_ids=tuple(told.ids)[-KEPT_IDS:])
         self._note(session)
         self._ids.extend(session.exec_ids)
         file = self._file
@@ -202,11 +203,15 @@ class Ledger:
                 due, ending = self._is_due() or self._closing, self._closing
                 task = None if due else self._tasks.popleft()
             if task is not None:
-                with suppress(OSError):
+                # Whatever it was: the commits must go on.
+                with suppress(Exception):
                     task()
             elif due:
                 self._commit_waiting()
             if ending:
+                if self._waiting:
+                    # A fresh segment may do.
+                    self._commit_waiting()
                 self._file.close()
                 return
 
@@ -244,7 +249,8 @@ class Ledger:
         self._failure, self._retry_at, self._retry_s, self._busy_since = "", 0.0, FIRST_RETRY_S, 0.0
         for each in batch:
             if each.done is not None:
-                each.done()
+                with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                    each.done()
 
     def _failed(self, error: OSError, batch: list[_Waiting], dropped: int) -> None:
         """Put the batch back; try again in a while."""

@@ -103,7 +103,12 @@ class LedgerFile:
         self._drop()
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o750)
         path = self._folder / f"{self._number + 1:08d}{SUFFIX}"
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
+        try:
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
+        except FileExistsError:
+            # Left by an attempt whose disk did not even let it be deleted: the next number is tried next.
+            self._number += 1
+            raise
         header = Header(self._number + 1, RUN, self.records, at)
         self._fd, self._marker, self._end = fd, header.marker, 0
         try:

@@ -34,6 +34,8 @@ from mmpi.journal.record import (
 )
 from mmpi.journal.window import Window
 
+UNREADABLE: Final = "it cannot be read"
+"""In the reason of a damage that is the disk's refusal to give what is there."""
 _WRAP: Final = 1 << 32
 _ZEROS: Final = bytes(BLOCK)
 OPENING: Final = 2
@@ -136,7 +138,7 @@ def _read(paths: list[Path]) -> Iterator[Item]:
             yield from scan.items() if walk.missing is None else _unless_told(scan.items(), walk.missing)
             walk.expected, walk.is_cut = scan.expected, scan.is_cut
             if window.error:
-                yield Damage(path.name, window.offset, -1, f"it cannot be read on: {window.error}")
+                yield Damage(path.name, window.offset, -1, f"{UNREADABLE} on: {window.error}")
             if isinstance(file, Thawed) and file.damaged:
                 yield Damage(path.name, window.offset, -1, f"{file.damaged} damaged parts of compressed data")
 
@@ -310,7 +312,7 @@ def _header(path: Path, window: Window) -> Header:
         start = window.peek(FIXED_HEADER)
         data = window.peek(max(header_length(start), FIXED_HEADER))
         if window.error:
-            raise JournalError(f"it cannot be read: {window.error}")
+            raise JournalError(f"{UNREADABLE}: {window.error}")
         header = decode_header(data)
     except JournalError as error:
         raise type(error)(f"{path}: {error}") from None

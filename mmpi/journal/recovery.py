@@ -6,6 +6,7 @@ more is believed; after a power cut that is the ledger, after a kill the journal
 Invariant: nothing is invented: what cannot be read is left out and told. It must not know venues or engines' ways.
 """
 
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
@@ -16,10 +17,10 @@ from mmpi.actions import AmendOrder, Approved, NewOrder
 from mmpi.engine_state import EngineState
 from mmpi.errors import ConfigError, DeviceError, JournalError, MmpiError
 from mmpi.events import ExecReport, ExecType, Funding
-from mmpi.instrument import Nanos
+from mmpi.instrument import SECOND, Nanos
 from mmpi.journal.cold import SUFFIX, number_of, segment_paths
 from mmpi.journal.entries import FIRST, KILLED, POWER, Ending, Intent, Run, Session
-from mmpi.journal.reader import Damage, Item, Segment, Torn, read
+from mmpi.journal.reader import UNREADABLE, Damage, Item, Segment, Torn, read
 from mmpi.journal.record import (
     ACTION,
     CHECKPOINT,
@@ -47,6 +48,8 @@ MAX_IDS: Final = 20_000
 """Fills that are remembered while reading: ten times a venue's longest list."""
 LAST: Final = 2
 """Segments of the journal in memory that are read: each holds the session's state within its first second."""
+UNDER_WAY: Final[Nanos] = 10 * SECOND
+"""An order that was sent longer ago was answered, or is void: five times what any request lives."""
 MAX_TOLD: Final = 8
 """Things that were wrong with a ledger, that are told."""
 
@@ -106,10 +109,12 @@ def read_ledger(folder: Path) -> LedgerEnd:
     try:
         if not folder.is_dir() or not segment_paths(folder):
             return end
-        for item in settled(read(folder)):
+        for item in settled(_readable(read(folder))):
             walk.take(item)
         end.number = max([end.number, *[number_of(path) for path in segment_paths(folder)]])
     except JournalError as error:
+        if UNREADABLE in str(error):
+            raise DeviceError(f"{folder}: the ledger cannot be read: {error}") from None
         walk.note(str(error))
         walk.give_up()
         end.number = max([end.number, *[number_of(path) for path in segment_paths(folder)]])
@@ -118,6 +123,14 @@ def read_ledger(folder: Path) -> LedgerEnd:
     if walk.is_unfit or end.end == 0 or end.path is None or number_of(end.path) != end.number:
         walk.give_up()
     return end
+
+
+def _readable(items: Iterator[Item]) -> Iterator[Item]:
+    """Return the items; DeviceError for what the disk did not give: a torn tail that is not one must not be cut off."""
+    for item in items:
+        if isinstance(item, Damage) and UNREADABLE in item.reason:
+            raise DeviceError(f"the ledger cannot be read: {item}")
+        yield item
 
 
 class _LedgerWalk:
@@ -161,10 +174,14 @@ class _LedgerWalk:
     def _record(self, kind: int, value: Any) -> None:
         end = self.end
         if kind == SESSION:
+            # A segment's opening ends with the scope that is being run; its run may be in a segment that is gone.
+            self._scope = value.scope
             before = end.sessions.get(value.scope)
             ids = {} if before is None else before.ids
             ids.update(dict.fromkeys(value.exec_ids))
-            end.sessions[value.scope] = Told(value, [], ids)
+            same = before is not None and before.session.state == value.state
+            # What a segment's opening repeats of another scope is not behind its later fills.
+            end.sessions[value.scope] = Told(value, before.later if before is not None and same else [], ids)
         elif kind == RUN:
             self._scope, end.run, end.ending, end.intents = value.scope, value, None, {}
         elif kind == END:
@@ -259,7 +276,8 @@ def unwritten(end: LedgerEnd, memory: Memory, scope: str) -> list[ExecReport]:
 
 
 def resumption(end: LedgerEnd, memory: Memory, scope: str, armed: int) -> tuple[Session, Resumption] | None:
-    """Return what a new run of this scope takes up, None if there is nothing; `armed`: the latch's generation now."""
+    """Return what a new run of this scope takes up, None if there is nothing; `armed`: the generation of the
+    arming that is in force, 0 = it is latched."""
     told = end.sessions.get(scope)
     other = memory.told if memory.told is not None and memory.told.session.scope == scope else None
     if other is not None and (told is None or other.ts >= told.ts):
@@ -272,8 +290,8 @@ def resumption(end: LedgerEnd, memory: Memory, scope: str, armed: int) -> tuple[
         state=state_of(session),
         later=tuple(told.later),
         exec_ids=tuple(told.ids)[-MAX_IDS:],
-        doubtful=_doubtful(end, memory),
-        rearmed=armed > session.armed,
+        doubtful=_doubtful(end, memory if other is not None else Memory(live={})),
+        rearmed=armed > 0 and armed != session.armed,
     )
 
 
@@ -294,7 +312,11 @@ def state_of(session: Session) -> SessionState:
 def _doubtful(end: LedgerEnd, memory: Memory) -> dict[str, tuple[OrderRow, ...]]:
     """Return the orders that may still be live, by instrument."""
     found = dict(memory.live)
+    last = max((intent.ts for intent in end.intents.values()), default=0)
     for intent in end.intents.values() if end.ending is None else ():
+        if intent.ts < last - UNDER_WAY:
+            # It rested, or has ended: the venue's list says. (A venue without a list would need the ends here, too.)
+            continue
         row: OrderRow = (
             intent.cl_ord_id, "", 1 if intent.side > 0 else -1, intent.price, intent.size, 0, -1,
             OrdStatus.UNKNOWN.value, intent.ts, 0,

@@ -74,7 +74,8 @@ class Keeper:
         self._latch = Latch(paths.latch)
         self._end: LedgerEnd = read_ledger(ledger_folder(paths))
         memory: Memory = read_memory(paths.journal, prefix[:10])
-        found = resumption(self._end, memory, scope, self._latch.load().generation)
+        self._armed = self._arming()
+        found = resumption(self._end, memory, scope, self._armed)
         self._unwritten = unwritten(self._end, memory, scope)
         self._kept: Resumption | None = found[1] if found is not None else None
         self.history_ms = found[0].history_ms if found is not None else -1
@@ -85,14 +86,15 @@ class Keeper:
         self.writer: JournalWriter
         self._engine: Engine
         self._history: Callable[[], int] = lambda: self.history_ms
-        self._armed = self._latch.load().generation
+        self.known: frozenset[str] = frozenset(self._kept.state.instruments if self._kept is not None else ())
+        """Instruments whose fills since `history_ms` are ours to count."""
         self._ids: dict[str, None] = {}
         self._material: object = None
         self._last = b""
         self._next: Nanos = 0
         self._segment = 0
         self._now: Nanos = 0
-        self._breach = ""
+        self._breach, self._day, self._blocked = "", (0, 0), False
         self._grain = max(1, settings.max_drawdown // PEAK_GRAIN)
         self.on_void: Callable[[], None] = lambda: None
         """Called when what was to be sent before must not be sent any more."""
@@ -156,6 +158,9 @@ class Keeper:
         now = self._now = event.recv_ts
         kind = type(event)
         due = now >= self._next
+        if (blocked := bool(self._engine.blocked)) != self._blocked:
+            self._blocked = blocked
+            self.on_void()
         if kind is ExecReport or kind is Funding:
             due = self._money(event) or due
         elif kind in _TURNS:
@@ -214,7 +219,7 @@ class Keeper:
         gate = engine.gate
         material = (
             engine.session.fills, engine.session.ends, gate.base, gate.peak // self._grain, gate.breach,
-            gate.accepted, self._armed, session.history_ms,
+            gate.accepted, self._armed, session.history_ms, self._day,
             [(desk.position.lots, desk.position.cash) for desk in engine.desks.values()],
         )  # fmt: skip
         if material != self._material:
@@ -225,12 +230,18 @@ class Keeper:
         engine = self._engine
         governor = engine.upkeep.governor
         state = engine.session.state(now, engine.violations, governor.requests, governor.quotes)
+        self._day = (state.wires.day, state.wires.base)
         return Session(self.scope, self.prefix, msgspec.json.encode(state), self._history(), self._armed)
 
     # In the ledger's thread ---------------------------------------------------------------------------------------
 
     def _read_latch(self) -> None:
-        self._armed = self._latch.load().generation
+        self._armed = self._arming()
+
+    def _arming(self) -> int:
+        """Return the generation of the arming in force, 0 = it is latched."""
+        state = self._latch.load()
+        return state.generation if state.valid and not state.latched else 0
 
     def _make_cold(self, path: Path) -> None:
         size = compress(path, durable=False)

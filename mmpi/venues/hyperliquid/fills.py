@@ -23,11 +23,13 @@ class FillLedger:
     """Removes repeated fills and holds back those whose order has no name yet."""
 
     def __init__(
-        self, instruments: Mapping[str, Instrument], names: OrderNames, patience: Nanos, history_end_ms: int = -1
-    ) -> None:
+        self, instruments: Mapping[str, Instrument], names: OrderNames, patience: Nanos, history_end_ms: int = -1,
+        fresh: frozenset[str] = frozenset(),
+    ) -> None:  # fmt: skip
         """Take how long a fill waits for its order's name before it counts as somebody else's.
 
-        What is older than `history_end_ms` is nobody's business; -1 = the first list says.
+        What is older than `history_end_ms` is nobody's business; -1 = the first list says. Of the
+        coins in `fresh` the first list is history all the same.
         """
         self.unreadable: int = 0
         self.ignored: int = 0
@@ -37,6 +39,9 @@ class FillLedger:
         self._patience: Nanos = patience
         self._tids: dict[int, None] = {}
         self.history_end_ms: int = history_end_ms
+        self.counted_from_ms: int = history_end_ms
+        """From when on fills count in another process, which does not know what this one took for history."""
+        self._fresh: frozenset[str] = fresh
 
     def new(self, fills: Sequence[WireFill], recv_ts: Nanos, *, wait: bool) -> list[ExecReport]:
         """Return the reports of fills from the stream. With `wait`, one whose order is unknown is held back."""
@@ -61,9 +66,15 @@ class FillLedger:
         """
         if self.history_end_ms < 0:
             self.history_end_ms = max((fill.time for fill in fills), default=0)
+            self.counted_from_ms = self.history_end_ms + 1
             for fill in fills:
                 self._is_new(fill)
             return []
+        if self._fresh:
+            for fill in fills:
+                if fill.coin in self._fresh:
+                    self._is_new(fill)
+            self._fresh = frozenset()
         later = [fill for fill in fills if fill.time >= self.history_end_ms]
         if later and later[0].time > later[-1].time:
             later.reverse()  # info answers have the newest first

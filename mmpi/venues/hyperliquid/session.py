@@ -96,12 +96,14 @@ class HyperliquidSession:
         vault: str = "",
         adopt: bool = False,
         history_ms: int = -1,
+        fresh: frozenset[str] = frozenset(),
     ) -> None:
         """Take the instruments with their asset numbers, by coin (which is the instrument's name too).
 
         `account` is whose orders these are: with a `vault` the vault's address. `adopt`: orders that are not ours, in
         these instruments, are taken over as if they were. `history_ms`: fills from then on are told, though an earlier
-        process may know them; -1 = what is there at the first connection is history.
+        process may know them; -1 = what is there at the first connection is history; so it
+        always is of the coins in `fresh`.
         """
         self._unreadable: int = 0
         self._ignored: int = 0
@@ -113,7 +115,9 @@ class HyperliquidSession:
         self._is_private: bool = signer is not None
         self._adopt: bool = adopt
         self._names: OrderNames = OrderNames(cl_ord_prefix)
-        self._fills: FillLedger = FillLedger(self._instruments, self._names, expires_after_ms * MILLISECOND, history_ms)
+        self._fills: FillLedger = FillLedger(
+            self._instruments, self._names, expires_after_ms * MILLISECOND, history_ms, fresh
+        )
         self._rounds: tuple[Question, ...] = (*_RECONCILING, Question.SPOT_STATE) if self._spot else _RECONCILING
         assets = {coin: pair[1] for coin, pair in instruments.items()}
         self._out: Outbox = Outbox(
@@ -138,7 +142,7 @@ class HyperliquidSession:
     @property
     def history_ms(self) -> int:
         """Return from when on the venue's fills are told, -1 = that is not known yet."""
-        return self._fills.history_end_ms
+        return self._fills.counted_from_ms
 
     def connected(self, now: Nanos) -> list[bytes]:  # noqa: ARG002 (the port's signature)
         """Return the subscriptions."""
