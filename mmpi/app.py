@@ -105,11 +105,12 @@ class _Quoter:
 
     async def run(self, seconds: float) -> Outcome:
         """Build, quote, stop."""
-        board = StatusBoard.create(self.settings.paths.status)
         self.prefix = await self._from_disk(partial(next_prefix, Path(self.settings.paths.state_dir)))
         start = await (self._patiently() if self.settings.venue.name == "hyperliquid" else self._on_generated_market())
         journal, keeper = self._journal(), self.keeper
         await self._from_disk(partial(keeper.open, journal, start.history))
+        # Not before: who is on the board is asked to obey, and nobody could until the loop runs.
+        board = StatusBoard.create(self.settings.paths.status)
         self.loop = Loop(
             self.engine, journal, self._outlet(start.outlet), self.clock, self.halt, board, self._publish,
             self.systemd.progress, keeper,

@@ -121,6 +121,15 @@ def test_a_disk_that_fails_at_any_byte(tmp_path: Path, monkeypatch: pytest.Monke
     assert len(gaps) > 2
 
 
+def test_a_disk_that_takes_a_few_bytes_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A write that is cut short without an error goes on where it was cut."""
+    real = os.write
+    monkeypatch.setattr(os, "write", lambda fd, data: real(fd, bytes(data[:7])))
+    quoter = Quoter(tmp_path).live(60)
+    quoter.close()
+    assert quoter.lost == []
+
+
 @given(st.lists(st.tuples(st.integers(1, 30), st.integers(0, 3000), st.integers(1, 4)), min_size=1, max_size=5))
 def test_a_disk_that_fails_again_and_again(
     tmp_path_factory: pytest.TempPathFactory, troubles: list[tuple[int, int, int]]

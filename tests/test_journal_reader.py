@@ -224,6 +224,23 @@ def test_a_damaged_header_costs_its_segment(tmp_path: Path, which: int) -> None:
         paths[which].write_bytes(data)
 
 
+def test_what_is_missing_is_counted_over_several_damages(tmp_path: Path) -> None:
+    """A torn end, a header that cannot be read and a segment that is gone, side by side: all that they cost, once."""
+    paths = segments(tmp_path, 30)
+    whole, data = records(tmp_path), {path: path.read_bytes() for path in paths}
+
+    def spoil(place: int, size: int | None) -> None:
+        paths[place].unlink() if size is None else paths[place].write_bytes(data[paths[place]][:size])
+
+    for steps in (((1, 2500), (2, 50)), ((1, 2500), (2, None)), ((1, 50), (2, None)), ((0, 60), (1, 70), (2, 2000))):
+        for place, size in steps:
+            spoil(place, size)
+        verdict = verify_journal(tmp_path)
+        assert (verdict.records, verdict.lost) == (len(records(tmp_path)), len(whole) - len(records(tmp_path)))
+        for path in paths:
+            path.write_bytes(data[path])
+
+
 def test_a_segment_killed_at_birth_is_torn(tmp_path: Path) -> None:
     """The last segment may have been cut anywhere in its header; an earlier one may not."""
     paths = segments(tmp_path)

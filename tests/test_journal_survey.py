@@ -229,6 +229,20 @@ def test_cat_names_what_it_cannot_show(tmp_path: Path, payload: bytes) -> None:
         list(cat_journal(tmp_path))
 
 
+def test_cat_shows_or_names_what_is_nested(tmp_path: Path) -> None:
+    """At whichever depth the interpreter gives up, that is an error with its place."""
+    segment = journal(tmp_path, [timer(7)]) / "00000001.mmj"
+    later_version(segment, {"200": ("new", "[" * 1100 + "int" + "]" * 1100)}, {})
+    found, outcomes = records(segment), set()
+    for depth in range(100, 1100, 50):
+        rewrite(segment, [*found, (200, b"\x91" * depth + b"\x01")])
+        try:
+            outcomes.add(len(list(cat_journal(tmp_path))))
+        except JournalError as error:
+            outcomes.add(str(error)[:12])
+    assert outcomes == {len(found) + 1, "record 5 at "}
+
+
 # A ledger's last commit ---------------------------------------------------------------------------------------------
 
 

@@ -201,7 +201,7 @@ class _Scan:
         """`goes_on_with` is the number of the next segment's first record; -1 = not known."""
         self.name, self.window, self.marker = name, window, header.marker
         self.expected = header.first_record
-        """The number of the next record; -1 = unknown."""
+        """The number of the next record."""
         self.is_cut = False
         self._ends_run, self._goes_on_with = ends_run, goes_on_with
 
@@ -235,10 +235,11 @@ class _Scan:
         start, lost, self.is_cut = item.offset, self._goes_on_with - self.expected, True
         if isinstance(item, Torn):
             if self._ends_run:
-                self.expected = -1
                 return Torn(self.name, start, skipped)
             item = Damage(self.name, start, -1, f"cut off at offset {start}, though its run goes on")
-        self.expected = self._goes_on_with if lost >= 0 else -1
+        if lost >= 0:
+            # These are told of now; else a later segment of the run may tell how many they are.
+            self.expected = self._goes_on_with
         return msgspec.structs.replace(item, skipped=skipped, lost=max(lost, -1))
 
     def _record(self) -> Record | Torn | Damage:
@@ -358,5 +359,5 @@ def _what_follows(following: list[Path], header: Header) -> tuple[bool, int]:
         except ConfigError:
             return True, -1
         if after.run == header.run and not _is_anew(header, after):
-            return False, after.first_record if after.number == header.number + 1 else -1
+            return False, after.first_record
     return True, -1
