@@ -17,6 +17,7 @@ from mmpi.research.backtest import Backtest
 from mmpi.research.dataset import Dataset, instrument_for, open_dataset
 from mmpi.runtime.step import NoJournal
 from mmpi.runtime.summary import rss_mb
+from mmpi.session import NEVER
 from mmpi.settings import InstrumentSettings
 
 WARM = 0.2
@@ -44,7 +45,9 @@ def main() -> None:
     settings = shipped()
     quoted = (InstrumentSettings(name=instrument.name, quoter=settings.instruments[0].quoter),)
     settings = msgspec.structs.replace(settings, instruments=quoted)
-    engine = Engine(engine_params(settings, {instrument.name: instrument}, PREFIX))
+    # A day's end ends no backtest.
+    whole = msgspec.structs.replace(settings, risk=msgspec.structs.replace(settings.risk, session_start_s=NEVER))
+    engine = Engine(engine_params(whole, {instrument.name: instrument}, PREFIX))
     scale = Scale(dataset)
     Backtest(engine, NoJournal(), settings.sim).run(dataset, scale)
     result = {

@@ -148,7 +148,8 @@ def test_a_segment_that_does_not_open_whole(box: JournalBox) -> None:
     two_tiers(box, 200, 12_000)
     segments = segment_paths(box.memory)
     opening = records(segments[3])[0]
-    around = msgspec.msgpack.decode(records(segments[3])[5].payload)[1]
+    event = next(record for record in records(segments[3])[4:] if record.kind == EVENT)
+    around = msgspec.msgpack.decode(event.payload)[1]
     segments[3].write_bytes(flipped(segments[3].read_bytes(), 8 * (opening.offset + 100)))
     path = make(box, around, "--before", 0, "--after", 0)
     assert names(path)[1:] == ["memory/00000003.mmj", "memory/00000004.mmj"]

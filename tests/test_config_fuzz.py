@@ -135,18 +135,20 @@ class Checker:
         self.first: int = 0
         self.placed = 0
 
-    def event(self, event: Event) -> None:
+    def event(self, event: Event) -> bool:
         """Begin a step."""
         self.step = []
         self.first = self.first or event.recv_ts
         self.now = event.recv_ts
+        return True
 
-    def action(self, approved: Approved) -> None:
+    def action(self, approved: Approved) -> bool:
         """Take an action, before it is sent."""
         self.step.append(approved)
         if isinstance(approved.action, NewOrder):
             self.placed += 1
             self.check_order(approved.action)
+        return True
 
     def check_order(self, order: NewOrder) -> None:
         """Assert what must be true of every single order."""

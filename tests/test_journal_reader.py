@@ -224,6 +224,16 @@ def test_a_damaged_header_costs_its_segment(tmp_path: Path, which: int) -> None:
         paths[which].write_bytes(data)
 
 
+def test_what_the_cap_deleted_is_not_lost(tmp_path: Path) -> None:
+    """Where the oldest segment that is left cannot be read, nobody knows what was in it: nothing is made up."""
+    paths = segments(tmp_path)
+    for path in paths[:2]:
+        path.unlink()
+    paths[2].write_bytes(b"")
+    verdict = verify_journal(tmp_path)
+    assert (verdict.damage, verdict.lost) == (("00000003.mmj: the file is empty",), 0)
+
+
 def test_what_is_missing_is_counted_over_several_damages(tmp_path: Path) -> None:
     """A torn end, a header that cannot be read and a segment that is gone, side by side: all that they cost, once."""
     paths = segments(tmp_path, 30)

@@ -136,7 +136,7 @@ def test_every_money_limit_is_told_as_money() -> None:
     """The integers of RiskConfig that are no counts are exactly those that are shown in quote currency."""
     integers = {field.name for field in msgspec.structs.fields(RiskConfig) if isinstance(field.default, int)}
     assert integers - MONEY_LIMITS == {
-        "order_burst", "max_open_orders", "max_fills_per_minute", "flatten_attempts",
+        "order_burst", "max_open_orders", "max_fills_per_minute", "flatten_attempts", "session_start_s",
     }
     assert integers >= MONEY_LIMITS
 

@@ -67,7 +67,8 @@ async def _guard(box: Box) -> bool:
         box.guardian, latch, halt, QuoterWatch(paths.status), hand,
         senses=parts.senses, panel=parts.panel, held=Held(paths.held), scope=scope_of(box), progress=systemd.progress,
     )  # fmt: skip
-    last_end = await asyncio.to_thread(_boot(box).last_end)
+    boot = _boot(box)
+    last_end = await asyncio.to_thread(boot.last_end)
     more = partial(_more, parts, last_end)
     control = Control(guardian, has_button=parts.panel is not None, more=more)
     parts.start(guardian.look)
@@ -76,7 +77,7 @@ async def _guard(box: Box) -> bool:
         asyncio.get_running_loop().add_signal_handler(number, ended.set)
     start_latched = _start_latched(box, latch)
     guarding: asyncio.Task[Any] = asyncio.create_task(guardian.run(start_latched))
-    booting = asyncio.create_task(_remember_boot(box, guardian, start_latched, last_end))
+    booting = asyncio.create_task(_remember_boot(boot, guardian, start_latched, last_end))
     waiting: list[asyncio.Task[Any]] = [asyncio.create_task(event.wait()) for event in (ended, control.reloading)]
     systemd.ready()
     said = f"latched: {guardian.disk.stored.reason}" if guardian.disk.stored.latched else "armed"
@@ -91,7 +92,7 @@ async def _guard(box: Box) -> bool:
         await _end(systemd, guardian, [guarding, booting, *waiting], socket, parts, sign)
         # A latch that was accepted is on the disk before this process ends, or becomes another one.
         guardian.disk.close()
-    _remember(box, last_end, clean=not (guarding.done() and not guarding.cancelled()))
+    _remember(boot, last_end, clean=not (guarding.done() and not guarding.cancelled()))
     if guarding.done() and not guarding.cancelled():
         guarding.result()
     if control.reloading.is_set():
@@ -135,16 +136,16 @@ async def _end(
     parts.close(sign)
 
 
-async def _remember_boot(box: Box, guardian: Guardian, start_latched: str, before: LastEnd) -> None:
+async def _remember_boot(boot: BootRecord, guardian: Guardian, start_latched: str, before: LastEnd) -> None:
     """Keep which boot this is, once what a new boot leads to is on the disk."""
     while start_latched and not guardian.disk.stored.latched:
         await asyncio.sleep(POLL_S)
-    await asyncio.to_thread(_remember, box, before, clean=False)
+    await asyncio.to_thread(_remember, boot, before, clean=False)
 
 
-def _remember(box: Box, before: LastEnd, *, clean: bool) -> None:
+def _remember(boot: BootRecord, before: LastEnd, *, clean: bool) -> None:
     try:
-        _boot(box).remember(time.time_ns(), before, clean=clean)
+        boot.remember(time.time_ns(), before, clean=clean)
     except DeviceError as error:
         say(f"mmpi guardian: {error}")
 

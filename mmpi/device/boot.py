@@ -42,6 +42,8 @@ class BootRecord:
         self._path: Final = path
         self._proc: Final = proc_root
         self._sysfs: Final = sysfs_root
+        self._id = ""
+        """This boot's, once it was asked for: it is the one that this process began in."""
 
     def is_new_boot(self) -> bool:
         """Return whether the machine was booted since `remember` was last called; True if that cannot be known."""
@@ -73,7 +75,8 @@ class BootRecord:
         To be called once everything that a new boot leads to is durable, and `clean` at the very end of a run that was
         told to end. `now`: wall clock, for people. `before`: what `last_end` said.
         """
-        data = msgspec.json.encode(_Record(boot_id(self._proc), now, clean, before or LastEnd())) + b"\n"
+        self._id = self._id or boot_id(self._proc)
+        data = msgspec.json.encode(_Record(self._id, now, clean, before or LastEnd())) + b"\n"
         try:
             durable.replace(self._path, data)
         except OSError as error:

@@ -29,6 +29,8 @@ FIRST_CHUNK: Final = 4096
 CHUNK: Final = 256 * 1024
 """Of each other frame; both are multiples of a ledger's block, so what is left stays aligned."""
 LEVEL: Final = 3
+WINDOW_LOG: Final = 18
+"""As much as a frame holds; the level's own would take three megabytes more of the quoter's memory."""
 MAX_WINDOW_LOG: Final = 21
 """Of LEVEL: more memory no frame of ours asks for."""
 MAGIC: Final = b"\x28\xb5\x2f\xfd"
@@ -70,7 +72,8 @@ def compress(path: Path, *, durable: bool, target: Path | None = None) -> int:
     cold = (target or path.parent) / (path.name + COLD)
     fresh = cold.with_name(cold.name + PART)
     compressor = zstd.ZstdCompressor(options={
-        zstd.CompressionParameter.compression_level: LEVEL, zstd.CompressionParameter.checksum_flag: 1
+        zstd.CompressionParameter.compression_level: LEVEL, zstd.CompressionParameter.checksum_flag: 1,
+        zstd.CompressionParameter.window_log: WINDOW_LOG
     })  # fmt: skip
     size = 0
     try:

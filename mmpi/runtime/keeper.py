@@ -90,7 +90,7 @@ class Keeper:
         """Instruments whose fills since `history_ms` are ours to count."""
         self._ids: dict[str, None] = {}
         self._material: object = None
-        self._last = b""
+        self._last: tuple[bytes, int, int] = (b"", 0, 0)
         self._next: Nanos = 0
         self._segment = 0
         self._now: Nanos = 0
@@ -211,7 +211,8 @@ class Keeper:
         self._next, self._breach = now + EVERY, engine.gate.breach
         session = self._session(now)
         fresh = self.writer.segment != self._segment
-        plain = session.state.partition(b",")[2]  # without its time
+        # Without its time; but what is to be counted is as good as a change.
+        plain = (session.state.partition(b",")[2], session.history_ms, session.armed)
         if plain == self._last and not fresh:
             return
         self._last, self._segment = plain, self.writer.segment
