@@ -254,3 +254,18 @@ def test_an_opening_takes_nothing_from_another_scope(tmp_path: Path) -> None:
     file.close()
     sessions = read_ledger(tmp_path).sessions
     assert [event.exec_id for event in sessions["live"].later] == ["9"] and sessions[SCOPE].later == []
+
+
+def test_a_fill_that_the_venue_tells_again_is_not_counted_again(tmp_path: Path) -> None:
+    """What the run's checkpoint knows as counted is no later fill, though its report is in memory once more."""
+    engine = Bench().engine
+    engine.params = msgspec.structs.replace(engine.params, cl_ord_prefix=PREFIX)
+    engine.desks["A"].orders.exec_ids["1"] = None
+    out = writer(tmp_path, segment_bytes=LARGE, state=lambda: checkpoint(engine, "digest"))
+    out.event(book(1))
+    out.keep(SESSION, state(5, 1), 0)
+    out.event(trade(6, "1"))
+    out.event(trade(7, "2"))
+    found = resumption(read_ledger(tmp_path / "no"), read_memory(tmp_path, INSTANCE), SCOPE, 1)
+    assert found is not None
+    assert [event.recv_ts for event in found[1].later] == [7]

@@ -218,6 +218,7 @@ class _MemoryWalk:
         self.memory = Memory(live={}, fills={})
         self._instance = instance
         self._is_ours = False
+        self._known: dict[str, None] = {}
 
     def take(self, item: Item) -> None:
         if isinstance(item, Record) and item.kind in (CHECKPOINT, SESSION, ACTION, EVENT):
@@ -236,9 +237,11 @@ class _MemoryWalk:
                 memory.prefix, memory.told, memory.fills = value.cl_ord_prefix, None, {}
             self._is_ours = value.cl_ord_prefix.startswith(self._instance)
             state = msgspec.json.decode(value.engine_state, type=EngineState)
+            # What the run counts already: a venue tells old fills again, and the engine passes over them.
+            self._known = {name: None for desk in state.desks.values() for name in desk.orders.exec_ids}
             memory.live = {row[0]: (name, row) for name, desk in state.desks.items() for row in desk.orders.live}
         elif kind == SESSION:
-            memory.told = Told(value, [], dict.fromkeys(memory.fills))
+            memory.told = Told(value, [], {**self._known, **dict.fromkeys(memory.fills)})
         elif kind == ACTION:
             _sent(memory.live, value)
         else:
