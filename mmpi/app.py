@@ -121,7 +121,7 @@ class _Quoter:
         print(f"mmpi run: {mode} on {name}: {', '.join(self.engine.desks)}", file=sys.stderr, flush=True)
         if not self.halt.waived and self.halt.beat_ns == 0:
             print("mmpi run: waiting for the guardian; start it with: mmpi guardian", file=sys.stderr)
-        failed = "an error of our own"
+        failed = ""
         try:
             await self._until_stopped(feed, seconds)
             failed = self.failure or self._fault()
@@ -182,9 +182,8 @@ class _Quoter:
         """Return the gateway, behind the disk where intents must be durable."""
         if not must_be_durable(self.settings.journal.intent_durability, self.settings.venue.name):
             return outlet
-        durable = DurableIntents(outlet, self.keeper.ledger, self.clock.now)
-        self.keeper.on_void = durable.void
-        return durable
+        self.keeper.intents = DurableIntents(outlet, self.keeper.ledger, self.clock.now)
+        return self.keeper.intents
 
     async def _keep(self, instruments: dict[str, Instrument], account: str) -> dict[str, Lots]:
         """Build the engine, with what an earlier run of this account left; return the positions it begins with."""

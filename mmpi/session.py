@@ -13,7 +13,7 @@ from typing import Final
 import msgspec
 
 from mmpi.desk import Desk
-from mmpi.events import ExecReport, ExecType, Funding
+from mmpi.events import ExecReport, Funding
 from mmpi.instrument import SECOND, Instrument, Lots, Money, Nanos
 from mmpi.orders import MAX_EXEC_IDS, STRAY_LEVEL, Order, OrderRow, OrdStatus, order_from_row
 from mmpi.risk import RiskGate
@@ -41,7 +41,17 @@ class InstrumentState(Frozen, frozen=True):
     @property
     def equity(self) -> Money:
         """Return what it had won or lost at its last mark."""
+        return self.equity_with(())
+
+    def equity_with(self, later: "Iterable[ExecReport | Funding]") -> Money:
+        """Return the same, with what came after."""
         lots, mid2, cash = self.position[:3]
+        for event in later:
+            if isinstance(event, Funding):
+                cash += event.amount
+            else:
+                lots += event.side * event.size
+                cash -= event.side * event.size * event.price * self.unit + event.fee
         return cash + lots * mid2 * (self.unit // 2)
 
 
@@ -71,7 +81,7 @@ class Resumption(Frozen, frozen=True):
 
     state: SessionState
     later: "tuple[ExecReport | Funding, ...]" = ()
-    """Fills and funding after the state, in their order."""
+    """Fills that count, and funding, after the state, in their order."""
     exec_ids: "tuple[str, ...]" = ()
     """Fills that are counted already."""
     doubtful: "dict[str, tuple[OrderRow, ...]]" = {}
@@ -162,10 +172,12 @@ class Session:
         """Take up a session; before the first event. What is no longer quoted leaves its loss with the limits."""
         state, gate = kept.state, self._gate
         gone: Money = 0
+        left: list[str] = []
         for name, part in state.instruments.items():
             desk = self._desks.get(name)
             if desk is None or not _is_alike(desk.instrument, part):
-                gone += part.equity
+                gone += part.equity_with([event for event in kept.later if event.instrument == name])
+                left.append(name)
                 continue
             desk.position.restore(part.position)
             desk.orders.placed, desk.orders.ended = part.placed, dict(part.ended)
@@ -186,7 +198,7 @@ class Session:
                     orders.live[order.cl_ord_id] = orders.doubtful[order.cl_ord_id] = order
         for desk in self._desks.values():
             desk.orders.exec_ids = dict.fromkeys(kept.exec_ids[-MAX_EXEC_IDS:])
-        self._take(kept.later)
+        self._take([event for event in kept.later if event.instrument not in left])
         if kept.rearmed:
             positions = {name: desk.position.lots for name, desk in self._desks.items()}
             gate.rearmed(self.equity, positions)
@@ -215,7 +227,7 @@ class Session:
                 continue
             if isinstance(event, Funding):
                 desk.fund(event)
-            elif event.exec_type is ExecType.TRADE and event.price > 0 and event.size > 0:
+            else:
                 desk.orders.exec_ids[event.exec_id] = None
                 self.fill(desk, event)
 

@@ -49,7 +49,7 @@ class InstrumentStatus(msgspec.Struct, frozen=True):
 
 
 class Latency(msgspec.Struct, frozen=True):
-    """Frame received to order frame handed to the socket, microseconds; `n` = 0 means not measured."""
+    """Microseconds, of the last ones; `n` = 0 means not measured."""
 
     p50: float
     p99: float
@@ -99,6 +99,8 @@ class StorageStatus(msgspec.Struct, frozen=True):
     oldest_s: float
     """Age of the oldest record that is not on the disk yet."""
     routine_dropped: int
+    intent_us: Latency | None = None
+    """How long orders wait for the disk; None = they do not (`journal.intent_durability`)."""
 
 
 class Summary(msgspec.Struct, frozen=True):

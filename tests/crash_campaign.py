@@ -25,7 +25,7 @@ import msgspec
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from stack import RESTLESS, Stack  # noqa: E402
+from stack import RESTLESS, TIGHT, Stack  # noqa: E402
 
 from mmpi.instrument import MONEY_SCALE  # noqa: E402
 from mmpi.journal.reader import read  # noqa: E402
@@ -33,14 +33,10 @@ from mmpi.journal.record import ACTION, EVENT, Record, decode  # noqa: E402
 from mmpi.journal.recovery import LedgerEnd, Memory, is_fill, read_ledger, read_memory, resumption  # noqa: E402
 from mmpi.session import Resumption  # noqa: E402
 
-FAST = RESTLESS | {
+FAST = RESTLESS | TIGHT | {
     "MMPI_JOURNAL__SEGMENT_BYTES": str(2**20),
     "MMPI_JOURNAL__MAX_BYTES": str(256 * 2**20),
     "MMPI_JOURNAL__COMMIT_S": "3",
-    "MMPI_INSTRUMENTS__BTC__LAYERED__SPREAD_PERCENT": "0.002",
-    "MMPI_INSTRUMENTS__BTC__LAYERED__STEP_PERCENT": "0.002",
-    "MMPI_INSTRUMENTS__ETH__LAYERED__SPREAD_PERCENT": "0.002",
-    "MMPI_INSTRUMENTS__ETH__LAYERED__STEP_PERCENT": "0.002",
     "MMPI_RISK__MAX_FILLS_PER_MINUTE": "0",
     "MMPI_RISK__SESSION_LOSS": "1000",
     "MMPI_RISK__MAX_DRAWDOWN": "1000",

@@ -27,33 +27,33 @@ from typing import Any
 
 import msgspec
 
-from hil.disk_log import DiskLog
-from hil.logged_disk import LoggedDisk
-from hil.power_cut import Cut, Replay, cuts, fsck, mounted
-from mmpi.device.latch import Latch
-from mmpi.journal.budget import Budget, DiskLimits
-from mmpi.journal.entries import CLEAN, FIRST, Ending, Run
-from mmpi.journal.ledger import Ledger
-from mmpi.journal.reader import read
-from mmpi.journal.record import EVENT, RUN, Record, decode
-from mmpi.journal.recovery import Memory, is_fill, read_ledger, resumption
-from mmpi.journal.survey import verify_journal
-from mmpi.runtime.board import StatusBoard
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from stack import TIGHT  # noqa: E402
+
+from hil.disk_log import DiskLog  # noqa: E402
+from hil.logged_disk import LoggedDisk  # noqa: E402
+from hil.power_cut import Cut, Replay, cuts, fsck, mounted  # noqa: E402
+from mmpi.device.latch import Latch  # noqa: E402
+from mmpi.journal.budget import Budget, DiskLimits  # noqa: E402
+from mmpi.journal.entries import CLEAN, FIRST, Ending, Run  # noqa: E402
+from mmpi.journal.ledger import Ledger  # noqa: E402
+from mmpi.journal.reader import read  # noqa: E402
+from mmpi.journal.record import EVENT, RUN, Record, decode  # noqa: E402
+from mmpi.journal.recovery import Memory, is_fill, read_ledger, resumption  # noqa: E402
+from mmpi.journal.survey import verify_journal  # noqa: E402
+from mmpi.runtime.board import StatusBoard  # noqa: E402
 
 MMPI = (sys.executable, "-m", "mmpi")
 SCOPE = "generated paper"
 COMMIT_S = 1.0
 LAG_S = 1.5
 """The board is published four times a second, and this machine is busy."""
-SETTINGS = {
+SETTINGS = TIGHT | {
     "MMPI_JOURNAL__COMMIT_S": str(COMMIT_S),
     "MMPI_JOURNAL__SEGMENT_BYTES": str(2**20),
     "MMPI_MARKET__BOOK_INTERVAL_MS": "50",
     "MMPI_MARKET__TRADES_PER_S": "8",
-    "MMPI_INSTRUMENTS__BTC__LAYERED__SPREAD_PERCENT": "0.002",
-    "MMPI_INSTRUMENTS__BTC__LAYERED__STEP_PERCENT": "0.002",
-    "MMPI_INSTRUMENTS__ETH__LAYERED__SPREAD_PERCENT": "0.002",
-    "MMPI_INSTRUMENTS__ETH__LAYERED__STEP_PERCENT": "0.002",
     "MMPI_RISK__MAX_FILLS_PER_MINUTE": "0",
     "MMPI_RISK__SESSION_LOSS": "1000",
     "MMPI_RISK__MAX_DRAWDOWN": "1000",
@@ -272,5 +272,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).resolve().parent))
     sys.exit(main())

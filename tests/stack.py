@@ -46,6 +46,12 @@ RESTLESS = {
 """A quoter that always has orders in flight."""
 
 
+TIGHT = {
+    f"MMPI_INSTRUMENTS__{coin}__LAYERED__{key}_PERCENT": "0.002" for coin in LEVELS for key in ("SPREAD", "STEP")
+}
+"""A ladder at the touch: fills every second."""
+
+
 class Press(msgspec.Struct, frozen=True):
     """One press of the button: when it was sent, when zero was verified, and the guardian's last answer."""
 

@@ -181,14 +181,6 @@ def test_a_journal_is_the_same_cold(tmp_path: Path) -> None:
     assert verify_journal(tmp_path).damage == ()
 
 
-def test_a_target_keeps_the_original(tmp_path: Path) -> None:
-    """Compressed into another folder, a segment is there twice."""
-    path = segment(tmp_path, b"text" * 99)
-    (tmp_path / "other").mkdir()
-    compress(path, durable=True, target=tmp_path / "other")
-    assert path.read_bytes() == thawed(tmp_path / "other/00000001.mmj.zst") == b"text" * 99
-
-
 @pytest.mark.parametrize("room", [0, 1, 5000, 70_000, 150_000, 300_000])
 def test_a_full_disk_leaves_the_segment(tmp_path: Path, room: int) -> None:
     """However much of it the disk takes, of its last frame too, a cold segment that is not whole is no segment."""

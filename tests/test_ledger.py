@@ -7,19 +7,31 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import msgspec
 import pytest
 
 from mmpi.events import ExecReport, ExecType
 from mmpi.journal import ledger as ledger_module
+from mmpi.journal import ledger_file, reader
 from mmpi.journal.budget import Budget, DiskLimits
 from mmpi.journal.cold import COLD
 from mmpi.journal.entries import CLEAN, Ending, Intent, Run, Session
 from mmpi.journal.ledger import Ledger
 from mmpi.journal.ledger_file import LedgerFile
 from mmpi.journal.reader import read
-from mmpi.journal.record import COMMIT, END, EVENT, GAP, INTENT, KIND_NAMES, RUN, SESSION, Record, decode
-from mmpi.journal.recovery import LedgerEnd, read_ledger
+from mmpi.journal.record import (
+    COMMIT,
+    END,
+    EVENT,
+    GAP,
+    INTENT,
+    KIND_NAMES,
+    RUN,
+    SESSION,
+    Record,
+    decode,
+    encode_payload,
+)
+from mmpi.journal.recovery import LedgerEnd, Told, read_ledger
 from mmpi.journal.survey import verify_journal
 
 LIMITS = DiskLimits(bytes_per_hour=2**30, max_bytes=2**30, max_days=0)
@@ -134,7 +146,7 @@ def test_what_is_urgent_waits_for_nothing(tmp_path: Path) -> None:
     out.keep_fill(trade(1))
     out.urge()
     until(lambda: "event" in kinds(tmp_path))
-    out.keep_session(session(2), urgent=True)
+    out.keep_session(session(2), breach=True)
     until(lambda: kinds(tmp_path)[-1] == "session")
 
 
@@ -196,7 +208,7 @@ def test_an_intent_is_durable_before_it_is_told(tmp_path: Path) -> None:
     disk.gate.clear()
     seen: list[int] = []
     intent = Intent(1, "A", "0x1", 1, 5, 1)
-    out.keep(INTENT, intent, urgent=True, done=lambda: seen.append(kinds(tmp_path).count("intent")))
+    out.keep(INTENT, intent, done=lambda: seen.append(kinds(tmp_path).count("intent")))
     time.sleep(0.05)
     assert seen == []
     disk.gate.set()
@@ -243,15 +255,18 @@ def test_a_disk_that_hangs_does_not_keep_the_end(tmp_path: Path) -> None:
     disk.gate.set()
 
 
+def other_scope(ids: dict[str, None], *later: ExecReport) -> LedgerEnd:
+    """Return the end of a ledger in which another scope has a session, these fills counted, and those behind it."""
+    told = Told(session(3, "other"), list(later), {**ids, **{each.exec_id: None for each in later}})
+    return LedgerEnd(sessions={"other": told}, repaired=[])
+
+
 def test_full_segments_become_cold_and_open_with_every_scope(tmp_path: Path) -> None:
     """The next segment opens with the last state of each scope and the fills that are counted; the one before is
     compressed, and all of it is read as one."""
     out = Ledger(tmp_path, commit_s=0.01, budget=Budget(LIMITS), file=LedgerFile(tmp_path, segment_bytes=16 * 1024))
-    before = LedgerEnd(sessions={}, repaired=[])
-    out.open(before, session(scope="other"), [(RUN, msgspec.structs.replace(BEGIN, scope="other"))])
-    out.keep_session(session(5, "s"))
-    out.keep(RUN, BEGIN)
-    for number in range(300):
+    out.open(other_scope({"o1": None}, trade(7)), session(), [(RUN, BEGIN)])
+    for number in range(100, 400):
         out.keep_fill(trade(number))
         if number % 10 == 9:
             out.urge()
@@ -259,12 +274,62 @@ def test_full_segments_become_cold_and_open_with_every_scope(tmp_path: Path) -> 
     until(lambda: (tmp_path / f"00000001.mmj{COLD}").exists())
     assert out.close(Ending(CLEAN), 5)
     verdict = verify_journal(tmp_path)
-    assert verdict.damage == () and verdict.events == 300 and verdict.segments > 1
-    opening = [decode(item) for item in found(tmp_path) if item.segment.startswith("00000002")][:2]
-    assert [each.scope for each in opening] == ["other", "s"]
-    assert len(opening[1].exec_ids) > 10
+    assert verdict.damage == () and verdict.segments > 4
+    opening = [decode(item) for item in found(tmp_path) if item.segment.startswith("00000002")][:3]
+    assert [getattr(each, "scope", "fill") for each in opening] == ["other", "fill", "s"]
+    assert opening[0].exec_ids == ("o1",) and len(opening[2].exec_ids) > 10
+    # The newest segments alone say all of it, of other scopes too.
     end = read_ledger(tmp_path)
     assert len(end.sessions["s"].ids) == 300
+    assert list(end.sessions["other"].ids) == ["o1", "7"]
+    assert [each.exec_id for each in end.sessions["other"].later] == ["7"]
+    assert end.ending == Ending(CLEAN)
+
+
+def test_a_start_reads_the_newest_segments_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A ledger of years is read as fast as one of days; if nothing of its end can be read, all of it is."""
+    file = LedgerFile(tmp_path, segment_bytes=8192)
+    for number in range(40):
+        file.begin([(SESSION, encode_payload(session(number)))], [(EVENT, encode_payload(trade(number)))], number)
+    file.close()
+    opened_paths: list[str] = []
+    real = reader.open_segment
+    monkeypatch.setattr(reader, "open_segment", lambda path: (opened_paths.append(path.name), real(path))[1])
+    assert [each.exec_id for each in read_ledger(tmp_path).sessions["s"].later] == ["39"]
+    assert set(opened_paths) == {f"{number:08d}.mmj" for number in (38, 39, 40)}
+    for number in (38, 39, 40):
+        (tmp_path / f"{number:08d}.mmj").write_bytes(b"garbage")
+    end = read_ledger(tmp_path)
+    assert [each.exec_id for each in end.sessions["s"].later] == ["36"]
+    assert (end.number, end.path) == (40, None) and len(end.repaired) == 3
+
+
+def test_a_beginning_that_failed_leaves_no_hole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The folder could not be synced: the same records go into the next attempt, under the same numbers."""
+    file = LedgerFile(tmp_path)
+
+    def failing(_: Path) -> None:
+        raise OSError(errno.EIO, "no")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ledger_file, "sync_folder", failing)
+        with pytest.raises(OSError, match="no"):
+            file.begin([(SESSION, encode_payload(session()))], [(EVENT, encode_payload(trade(1)))], 1)
+    file.begin([(SESSION, encode_payload(session()))], [(EVENT, encode_payload(trade(1)))], 2)
+    assert [item.number for item in found(tmp_path)] == [0, 1, 2]
+    assert decode(found(tmp_path)[1]).number == 1
+
+
+def test_a_state_that_is_renewed_is_no_younger(tmp_path: Path) -> None:
+    """What waits longest decides when it is committed, however often the state behind it is renewed."""
+    out = opened(tmp_path, commit_s=0.3)
+    out.keep_session(session(1))
+    began = time.monotonic()
+    while len(found(tmp_path)) <= 3:
+        out.keep_fill(trade(round(1000 * (time.monotonic() - began))))
+        out.keep_session(session(2))
+        time.sleep(0.02)
+        assert time.monotonic() - began < 0.3 + 2.0, "it begins anew each time"
 
 
 def test_tasks_give_way_to_commits(tmp_path: Path) -> None:

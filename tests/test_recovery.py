@@ -29,7 +29,7 @@ def state(ts: int, fills: int = 0, armed: int = 1, scope: str = SCOPE) -> Sessio
     bench = Bench()
     bench.engine.session.fills = fills
     kept = bench.engine.session.state(ts, 0, 0, 0)
-    return Session(scope, PREFIX, msgspec.json.encode(kept), 77, armed)
+    return Session(scope, PREFIX, msgspec.json.encode(kept), 77, armed, boot_id="boot-1")
 
 
 def trade(ts: int, exec_id: str) -> ExecReport:
@@ -242,18 +242,6 @@ def test_a_run_whose_beginning_is_gone_still_counts(tmp_path: Path) -> None:
     file.close()
     (tmp_path / "00000001.mmj").unlink()
     assert [event.exec_id for event in read_ledger(tmp_path).sessions[SCOPE].later] == ["2"]
-
-
-def test_an_opening_takes_nothing_from_another_scope(tmp_path: Path) -> None:
-    """A segment opens with the last state of every scope; fills behind that of another one stay behind it."""
-    other = state(3, 1, scope="live")
-    file = LedgerFile(tmp_path)
-    file.begin([(SESSION, encode_payload(other))], [(RUN, encode_payload(msgspec.structs.replace(BEGIN, scope="live"))),
-               (EVENT, encode_payload(trade(4, "9")))], 1)  # fmt: skip
-    file.begin([(SESSION, encode_payload(other)), (SESSION, encode_payload(state(5)))], [], 2)
-    file.close()
-    sessions = read_ledger(tmp_path).sessions
-    assert [event.exec_id for event in sessions["live"].later] == ["9"] and sessions[SCOPE].later == []
 
 
 def test_a_fill_that_the_venue_tells_again_is_not_counted_again(tmp_path: Path) -> None:

@@ -373,3 +373,18 @@ def test_a_lower_limit_of_fills_counts_at_once() -> None:
     again = restarted(state_of(bench), limits(max_fills_per_minute=100))
     fill(again, "b")
     assert again.engine.gate.breach == "fills_per_minute"
+
+
+def test_fills_behind_the_state_of_what_is_gone_count_for_the_limits() -> None:
+    """An instrument that is no longer quoted, or on another grid, leaves the loss of its last fills behind, too."""
+    risk = limits(session_loss=100 * MONEY_SCALE, max_drawdown=100 * MONEY_SCALE)
+    bench = bench_with(risk, (A, B))
+    later = report(bench.now + 1, "0xelse", ExecType.TRADE, name="B", side=BUY, price=1008, size=10, exec_id="9")
+    for instruments in ((A,), (A, make_instrument("B", "0.5", "1"))):
+        again = restarted(state_of(bench), risk, instruments, later=(later,))
+        assert again.engine.gate.base == 80 * MONEY_SCALE
+        assert all(desk.position.lots == 0 for desk in again.engine.desks.values())
+        fill(again, "2", BUY, 1003, 10)
+        go_on(again, A=10)
+        again.book(999, 1001)
+        assert again.engine.gate.breach in ("session_loss", "drawdown")

@@ -13,10 +13,14 @@ MODE: Final = 0o640
 """Quoter and guardian are two users of one group (docs/service.md)."""
 
 
+FRESH: Final = ".new"
+"""How the name of a file ends that is to be put in another's place."""
+
+
 def replace(path: Path, data: bytes) -> None:
     """Put data at path, making its folder; OSError if that could not be confirmed: then it is the old or the new."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    fresh = path.with_name(path.name + ".new")
+    fresh = path.with_name(path.name + FRESH)
     # Left over by a cut, and perhaps another user's.
     fresh.unlink(missing_ok=True)
     fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, MODE)

@@ -4,16 +4,15 @@ Invariant: routine data gives way first, the oldest before the newer; the ledger
 It must not know what is in a segment.
 """
 
-import os
 from collections import deque
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
-from mmpi.device.durable import sync_folder
+from mmpi.device import durable
 from mmpi.instrument import SECOND, Nanos
-from mmpi.journal.cold import PART, delete_parts, is_segment, number_of, segment_paths
+from mmpi.journal.cold import delete_parts, is_segment, number_of, segment_paths
 
 COMMIT_COST: Final = 14 * 1024
 """Bytes that ext4 writes for itself at each commit (measured, docs/journal.md)."""
@@ -64,25 +63,12 @@ class Budget:
         target = folder / ARCHIVE
         if not target.is_dir():
             target.mkdir(parents=True, exist_ok=True, mode=0o750)
-            sync_folder(folder)
-        data = path.read_bytes()
+            durable.sync_folder(folder)
         last = max((number_of(each) for each in segment_paths(target)), default=0)
         # The numbers in memory begin anew with each boot; these go on.
         number = max(last + 1, number_of(path))
-        fresh = target / f"{number:08d}.{path.name.partition('.')[2]}{PART}"
-        fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o640)
-        try:
-            view = memoryview(data)
-            while view:
-                view = view[os.write(fd, view) :]
-            os.fsync(fd)
-        except OSError:
-            fresh.unlink(missing_ok=True)
-            raise
-        finally:
-            os.close(fd)
-        fresh.replace(fresh.with_name(fresh.name.removesuffix(PART)))
-        sync_folder(target)
+        data = path.read_bytes()
+        durable.replace(target / f"{number:08d}.{path.name.partition('.')[2]}", data)
         self.spend(len(data) + COMMIT_COST, now)
 
     def _forget(self, now: float) -> None:

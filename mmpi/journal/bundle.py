@@ -36,8 +36,8 @@ MAX_FACT: Final = 16 * 2**20
 SPARE: Final = 16 * 2**20
 """Bytes of the temporary folder's disk that stay free."""
 _SEGMENT: Final = re.compile(r"([a-z0-9][A-Za-z0-9._-]{0,63})/(\d{8,20}\.mmj(?:\.zst)?)")
-_BROKEN: Final = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError)
-"""What zipfile raises for a file that is damaged, or packed in a way that it does not know."""
+_BROKEN: Final = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError)
+"""What zipfile raises for a file that is damaged, encrypted, or packed in a way that it does not know."""
 
 Size = Annotated[int, msgspec.Meta(ge=0)]
 

@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
-from mmpi.device.durable import sync_folder
+from mmpi.device.durable import FRESH, sync_folder
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -59,17 +59,17 @@ def number_of(path: Path) -> int:
 
 def delete_parts(folder: Path) -> None:
     """Delete what was left of cold segments that were being written when their process ended."""
-    for path in folder.glob(f"*{COLD}{PART}"):
-        path.unlink(missing_ok=True)
+    for ending in (PART, FRESH):
+        for path in folder.glob(f"*{COLD}{ending}"):
+            path.unlink(missing_ok=True)
 
 
-def compress(path: Path, *, durable: bool, target: Path | None = None) -> int:
-    """Return the bytes of the cold segment made of the one at `path`, which is deleted, or kept if `target` is given.
+def compress(path: Path, *, durable: bool) -> int:
+    """Return the bytes of the cold segment made of the one at `path`, which is deleted.
 
-    `target` is the folder for the cold one. OSError leaves the segment as it was; one that was deleted meanwhile does
-    not come back.
+    OSError leaves the segment as it was; one that was deleted meanwhile does not come back.
     """
-    cold = (target or path.parent) / (path.name + COLD)
+    cold = path.with_name(path.name + COLD)
     fresh = cold.with_name(cold.name + PART)
     compressor = zstd.ZstdCompressor(options={
         zstd.CompressionParameter.compression_level: LEVEL, zstd.CompressionParameter.checksum_flag: 1,
@@ -91,8 +91,7 @@ def compress(path: Path, *, durable: bool, target: Path | None = None) -> int:
         with suppress(OSError):
             fresh.unlink(missing_ok=True)
         raise
-    if target is None:
-        _delete_original(path, cold)
+    _delete_original(path, cold)
     return size
 
 

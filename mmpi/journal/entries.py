@@ -95,6 +95,8 @@ class Session(msgspec.Struct, frozen=True, array_like=True):
     """Generation of the latch record that limits are measured from."""
     exec_ids: tuple[str, ...] = ()
     """At the start of a segment: the last fills that are counted."""
+    boot_id: str = ""
+    """In which boot of the machine."""
 
 
 class Intent(msgspec.Struct, frozen=True, array_like=True, gc=False):

@@ -14,12 +14,14 @@ from typing import Any, Final
 
 import msgspec
 
+from mmpi.events import ExecReport
 from mmpi.instrument import Nanos
 from mmpi.journal.budget import Budget, prune
 from mmpi.journal.cold import SUFFIX, compress
+from mmpi.journal.durability import is_urgent
 from mmpi.journal.entries import Ending, Gap, Session
 from mmpi.journal.ledger_file import Entry, LedgerFile, older_segments
-from mmpi.journal.record import END, EVENT, GAP, SESSION, encode_payload
+from mmpi.journal.record import END, EVENT, GAP, KIND_NAMES, SESSION, encode_payload
 from mmpi.journal.recovery import LedgerEnd
 
 LATE_S: Final = 20.0
@@ -52,12 +54,12 @@ class LedgerStatus(msgspec.Struct, frozen=True):
 
 
 class _Waiting:
-    """One record on its way: since when, and whom to tell once it is durable."""
+    """One record on its way, and whom to tell once it is durable."""
 
-    __slots__ = ("done", "entry", "since")
+    __slots__ = ("done", "entry")
 
-    def __init__(self, entry: Entry, since: float, done: Callable[[], None] | None) -> None:
-        self.entry, self.since, self.done = entry, since, done
+    def __init__(self, entry: Entry, done: Callable[[], None] | None = None) -> None:
+        self.entry, self.done = entry, done
 
 
 class Ledger:
@@ -72,8 +74,10 @@ class Ledger:
         self._turn: Final = threading.Condition()
         self._waiting: deque[_Waiting] = deque()
         self._tasks: Final[deque[Callable[[], None]]] = deque()
-        self._sessions: Final[dict[str, Session]] = {}
-        """The last one of each scope: what a segment opens with."""
+        self._others: list[Entry] = []
+        """The sessions of other scopes and what came after them: what each segment opens with, before ours."""
+        self._session: Session | None = None
+        """Our last one."""
         self._ids: Final[deque[str]] = deque(maxlen=KEPT_IDS)
         self._urgent = False
         self._closing = False
@@ -81,8 +85,10 @@ class Ledger:
         self._retry_at = 0.0
         self._retry_s = FIRST_RETRY_S
         self._dropped = 0
+        self._since = 0.0
+        """When the oldest record that waits was handed over; 0 = none waits."""
         self._busy_since = 0.0
-        """Since when the thread has been committing; 0 = it has not."""
+        """The same of those that are being committed."""
         self._last_ms = self._worst_ms = 0.0
         self._thread = threading.Thread(target=self._run, name="ledger", daemon=True)
 
@@ -90,9 +96,8 @@ class Ledger:
 
     def open(self, end: LedgerEnd, session: Session, entries: list[tuple[int, object]]) -> None:
         """Go on where an earlier run ended, with these records first; OSError if the disk does not take them."""
-        for scope, told in end.sessions.items():
-            self._sessions[scope] = msgspec.structs.replace(told.session, exec_ids=tuple(told.ids)[-KEPT_IDS:])
-        self._note(session)
+        self._others = _carried(end, session.scope)
+        self._session = session
         self._ids.extend(session.exec_ids)
         file = self._file
         file.skip(end.number, end.records, end.commits)
@@ -107,7 +112,7 @@ class Ledger:
     def close(self, ending: Ending, timeout_s: float) -> bool:
         """Commit everything, the ending last; return False if the disk did not take it in this time."""
         with self._turn:
-            self._waiting.append(_Waiting((END, encode_payload(ending)), time.monotonic(), None))
+            self._waiting.append(_Waiting((END, encode_payload(ending))))
             self._closing = self._urgent = True
             self._tasks.clear()
             self._turn.notify()
@@ -117,28 +122,33 @@ class Ledger:
 
     # On the loop --------------------------------------------------------------------------------------------------
 
-    def keep(self, kind: int, value: object, *, urgent: bool = False, done: Callable[[], None] | None = None) -> None:
-        """Hand a record over; `done` is called, by the thread, once it is durable."""
-        self._hand_over(_Waiting((kind, encode_payload(value)), time.monotonic(), done), urgent)
+    def keep(self, kind: int, *values: object, done: Callable[[], None] | None = None) -> None:
+        """Hand records of a kind over; `done` is called, by the thread, once all are durable.
+
+        Those of a kind that is to be on the disk at once are committed now, together (mmpi.journal.durability).
+        """
+        entries = [_Waiting((kind, encode_payload(value))) for value in values]
+        entries[-1].done = done
+        self._hand_over(entries, is_urgent(KIND_NAMES[kind]))
 
     def keep_fill(self, event: Any) -> None:
         """Hand a fill or a funding payment over."""
-        self._hand_over(_Waiting((EVENT, encode_payload(event)), time.monotonic(), None), urgent=False)
         if exec_id := getattr(event, "exec_id", ""):
             with self._turn:
                 self._ids.append(exec_id)
+        self._hand_over([_Waiting((EVENT, encode_payload(event)))], is_urgent("fill"))
 
-    def keep_session(self, session: Session, *, urgent: bool = False) -> None:
+    def keep_session(self, session: Session, *, breach: bool = False) -> None:
         """Hand the session's state over, in place of one that still waits."""
-        entry = _Waiting((SESSION, encode_payload(session)), time.monotonic(), None)
+        waiting = self._waiting
         with self._turn:
-            self._note(session)
-            for before in self._waiting:
-                if before.entry[0] == SESSION:
-                    entry.since = before.since
-                    self._waiting.remove(before)
+            self._session = session
+            # It is near the end: only the fills since stand behind it.
+            for index in range(len(waiting) - 1, -1, -1):
+                if waiting[index].entry[0] == SESSION:
+                    del waiting[index]
                     break
-        self._hand_over(entry, urgent)
+        self._hand_over([_Waiting((SESSION, encode_payload(session)))], is_urgent("breach" if breach else "session"))
 
     def urge(self) -> None:
         """Have what waits committed now."""
@@ -169,29 +179,23 @@ class Ledger:
             round(self._oldest_s(), 3), self.routine_dropped, self.fault,
         )  # fmt: skip
 
-    def _note(self, session: Session) -> None:
-        """Keep it as the last of its scope, and behind the others."""
-        self._sessions.pop(session.scope, None)
-        self._sessions[session.scope] = session
-        while len(self._sessions) > MAX_SCOPES:
-            del self._sessions[next(iter(self._sessions))]
-
-    def _hand_over(self, entry: _Waiting, urgent: bool) -> None:
+    def _hand_over(self, entries: list[_Waiting], urgent: bool) -> None:
         with self._turn:
-            if len(self._waiting) >= MAX_WAITING:
+            first = not self._waiting
+            self._since = self._since or time.monotonic()
+            self._waiting.extend(entries)
+            while len(self._waiting) > MAX_WAITING:
                 self._waiting.popleft()
                 self._dropped += 1
-            self._waiting.append(entry)
             self._urgent = self._urgent or urgent
-            if urgent or len(self._waiting) == 1:
+            if urgent or first:
                 self._turn.notify()
 
     def _oldest_s(self) -> float:
-        # One look each: the thread may take the deque's first away between two.
-        since = self._busy_since
-        with suppress(IndexError):
-            since = min(since, self._waiting[0].since) if since else self._waiting[0].since
-        return time.monotonic() - since if since else 0.0
+        # One look each: the thread may change both meanwhile.
+        since, busy = self._since, self._busy_since
+        oldest = min(filter(None, (since, busy)), default=0.0)
+        return time.monotonic() - oldest if oldest else 0.0
 
     # In the thread ------------------------------------------------------------------------------------------------
 
@@ -219,14 +223,14 @@ class Ledger:
         now = time.monotonic()
         if not self._waiting or now < self._retry_at:
             return False
-        return self._urgent or now - self._waiting[0].since >= self._commit_s
+        return self._urgent or now - self._since >= self._commit_s
 
     def _pause(self) -> float | None:
         """Return how long there is nothing to do; None = until something is handed over."""
         if not self._waiting:
             return None
         now = time.monotonic()
-        due = now if self._urgent else self._waiting[0].since + self._commit_s
+        due = now if self._urgent else self._since + self._commit_s
         return max(0.001, max(due, self._retry_at) - now)
 
     def _commit_waiting(self) -> None:
@@ -234,7 +238,7 @@ class Ledger:
             batch, self._urgent = list(self._waiting), False
             self._waiting.clear()
             dropped, self._dropped = self._dropped, 0
-            self._busy_since = batch[0].since if batch else 0.0
+            self._busy_since, self._since = self._since, 0.0
         if not batch:
             return
         entries = [each.entry for each in batch]
@@ -262,6 +266,7 @@ class Ledger:
             self._failure = f"{self.folder}: {error.strerror or error}"
             self._retry_at = time.monotonic() + self._retry_s
             self._retry_s = min(2 * self._retry_s, LAST_RETRY_S)
+            self._since = self._busy_since or self._since
             self._urgent, self._busy_since = True, 0.0
 
     def _put(self, entries: list[Entry]) -> None:
@@ -278,15 +283,11 @@ class Ledger:
         self._budget.commit(self._file.written - before, time.monotonic())
 
     def _opening(self) -> list[Entry]:
-        """Return what a segment opens with: the sessions of all scopes, ours with the fills that are counted."""
+        """Return what a segment opens with: the sessions of all scopes, ours last, with the fills that are counted."""
         with self._turn:
-            ids = tuple(self._ids)
-            sessions = list(self._sessions.values())
-        last = len(sessions) - 1
-        return [
-            (SESSION, encode_payload(msgspec.structs.replace(each, exec_ids=ids) if index == last else each))
-            for index, each in enumerate(sessions)
-        ]
+            ids, session = tuple(self._ids), self._session
+        assert session is not None
+        return [*self._others, (SESSION, encode_payload(msgspec.structs.replace(session, exec_ids=ids)))]
 
     def _tidy(self) -> None:
         """Compress the segments that are full, and delete what is beyond the caps."""
@@ -307,3 +308,15 @@ class Ledger:
             self.routine_dropped += 1
             self.keep(GAP, Gap(0, 0, f"{path.name} of the journal in memory: {why}"))
         prune(self.folder, self._budget.limits, self._file.number, time.time_ns())
+
+
+def _carried(end: LedgerEnd, ours: str) -> list[Entry]:
+    """Return the sessions of other scopes as they must be found again: each with its fills, and those behind it."""
+    entries: list[Entry] = []
+    for scope, told in list(end.sessions.items())[-MAX_SCOPES:]:
+        if scope != ours:
+            later = {each.exec_id for each in told.later if isinstance(each, ExecReport)}
+            counted = tuple(name for name in told.ids if name not in later)[-KEPT_IDS:]
+            entries.append((SESSION, encode_payload(msgspec.structs.replace(told.session, exec_ids=counted))))
+            entries += [(EVENT, encode_payload(each)) for each in told.later]
+    return entries

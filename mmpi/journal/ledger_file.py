@@ -53,11 +53,6 @@ class LedgerFile:
         """Where the next commit goes."""
 
     @property
-    def is_open(self) -> bool:
-        """Return whether there is a segment to commit to."""
-        return self._fd >= 0
-
-    @property
     def number(self) -> int:
         """Return the number of the last segment, 0 = none."""
         return self._number
@@ -93,12 +88,11 @@ class LedgerFile:
         """Put records on the disk together; OSError if that could not be confirmed, and the segment is given up."""
         self._write([(COMMIT, encode_payload(Commit(self.commits + 1, at))), *entries])
 
-    def begin(self, opening: Sequence[Entry], entries: Sequence[Entry], at: Nanos) -> Path | None:
-        """Begin a segment with what every segment opens with, and commit; return the one before, None if it is gone.
+    def begin(self, opening: Sequence[Entry], entries: Sequence[Entry], at: Nanos) -> None:
+        """Begin a segment with what every segment opens with, and commit.
 
         OSError if that could not be confirmed: the next attempt begins another one.
         """
-        closed = self._folder / f"{self._number:08d}{SUFFIX}" if self._fd >= 0 else None
         self._trim()
         self._drop()
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o750)
@@ -111,18 +105,20 @@ class LedgerFile:
             raise
         header = Header(self._number + 1, RUN, self.records, at)
         self._fd, self._marker, self._end = fd, header.marker, 0
+        records, commits = self.records, self.commits
         try:
             _reserve(fd, self._segment_bytes)
             commit = (COMMIT, encode_payload(Commit(self.commits + 1, at)))
             self._write([*opening, commit, *entries], encode_header(header))
             sync_folder(self._folder)
         except OSError:
+            # As if it had never been begun: the same records go into the next one, under the same numbers.
             self._drop()
+            self.records, self.commits = records, commits
             with suppress(OSError):
                 path.unlink()
             raise
         self._number += 1
-        return closed
 
     def close(self) -> None:
         """Give back what is reserved, and close."""

@@ -6,7 +6,7 @@ stream, with the number of records that are missing. It must not know what the r
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
@@ -98,7 +98,7 @@ def read(path: Path) -> Iterator[Item]:
             raise ConfigError(f"{paths[0]}: {os.strerror(errno.ENOENT)}")
         with opened[0] as file:
             _header(paths[0], Window(file.read))
-    return _read(paths)
+    return read_segments(paths)
 
 
 def paths_of(path: Path) -> list[Path]:
@@ -116,7 +116,8 @@ def paths_of(path: Path) -> list[Path]:
     return paths
 
 
-def _read(paths: list[Path]) -> Iterator[Item]:
+def read_segments(paths: Sequence[Path]) -> Iterator[Item]:
+    """Return what is in these segments, oldest first; a header that cannot be read is damage. ConfigError as `read`."""
     walk = _Walk()
     for index, listed in enumerate(paths):
         opened = _open(listed)
@@ -345,7 +346,7 @@ def _hole(before: int, after: int) -> str:
     return f"{which} missing before it"
 
 
-def _what_follows(following: list[Path], header: Header) -> tuple[bool, int]:
+def _what_follows(following: Sequence[Path], header: Header) -> tuple[bool, int]:
     """Return whether the run ends with this segment; if not, the number that it goes on with, -1 = not known."""
     for path in following:
         try:

@@ -25,7 +25,7 @@ import msgspec
 
 from mmpi.actions import Approved
 from mmpi.errors import JournalError, LocalError
-from mmpi.events import Event
+from mmpi.events import Event, ExecReport, Funding
 from mmpi.instrument import Nanos
 from mmpi.journal import schema
 from mmpi.journal.entries import Checkpoint, Commit, ConfigText, Ending, Gap, Intent, Run, Session
@@ -148,6 +148,7 @@ def _decoder(kind: int) -> Any:
     return msgspec.msgpack.Decoder(KINDS[kind][1])
 
 
+_MONEY: Final = frozenset(b"\xa1" + str(each.__struct_config__.tag).encode() for each in (ExecReport, Funding))
 _ENCODER: Final = msgspec.msgpack.Encoder()
 _PLAIN: Final = msgspec.msgpack.Decoder()
 
@@ -274,6 +275,14 @@ def decode(record: Record) -> Any:
     if record.kind not in KINDS:
         raise JournalError(f"{record.where()}: of a kind that this version does not know ({record.kind})")
     return _decoded(_decoder(record.kind).decode, record)
+
+
+def is_money(record: Record) -> bool:
+    """Return whether an EVENT record may hold an order report or a funding payment, without decoding it."""
+    payload = record.payload
+    # A list of up to 15 has a header of one byte, a longer one of three; then comes the tag, a text of one letter.
+    at = 1 if payload[:1] < b"\xa0" else 3
+    return payload[at : at + 2] in _MONEY
 
 
 def decode_plain(record: Record) -> object:

@@ -15,12 +15,12 @@ import msgspec
 
 from mmpi.actions import AmendOrder, Approved, NewOrder
 from mmpi.engine_state import EngineState
-from mmpi.errors import ConfigError, DeviceError, JournalError, MmpiError
+from mmpi.errors import ConfigError, DeviceError, MmpiError
 from mmpi.events import ExecReport, ExecType, Funding
 from mmpi.instrument import SECOND, Nanos
 from mmpi.journal.cold import SUFFIX, number_of, segment_paths
 from mmpi.journal.entries import FIRST, KILLED, POWER, Ending, Intent, Run, Session
-from mmpi.journal.reader import UNREADABLE, Damage, Item, Segment, Torn, read
+from mmpi.journal.reader import UNREADABLE, Damage, Item, Segment, Torn, read, read_segments
 from mmpi.journal.record import (
     ACTION,
     CHECKPOINT,
@@ -35,6 +35,7 @@ from mmpi.journal.record import (
     Header,
     Record,
     decode,
+    is_money,
 )
 from mmpi.journal.survey import settled
 from mmpi.orders import OrderRow, OrdStatus
@@ -44,8 +45,11 @@ _OVER: Final = frozenset(
     {ExecType.CANCELED, ExecType.REJECTED, ExecType.EXPIRED, ExecType.FILLED, ExecType.NOT_FOUND}
 )
 """Reports after which an order is not live."""
+_TOLD: Final = (CHECKPOINT, SESSION, ACTION)
 MAX_IDS: Final = 20_000
 """Fills that are remembered while reading: ten times a venue's longest list."""
+NEWEST: Final = 3
+"""Segments of the ledger that are read: one that was being begun, and one before that cannot be read."""
 LAST: Final = 2
 """Segments of the journal in memory that are read: each holds the session's state within its first second."""
 UNDER_WAY: Final[Nanos] = 10 * SECOND
@@ -76,8 +80,10 @@ class LedgerEnd(msgspec.Struct):
     """Of the last run; None = it did not say."""
     intents: dict[str, Intent] = {}
     """Of the last run."""
+    boot_id: str = ""
+    """In which boot its last state was written."""
     digests: set[str] = set()
-    """Configurations whose text is in it."""
+    """Configurations whose text was seen in it."""
     path: Path | None = None
     """The segment to go on with; None = begin another one."""
     header: Header | None = None
@@ -102,26 +108,29 @@ class Memory(msgspec.Struct):
 def read_ledger(folder: Path) -> LedgerEnd:
     """Return what a ledger says; one that is not there says nothing, and one that is no ledger neither.
 
-    DeviceError if the disk does not give it: to begin without it would forget every loss.
+    Each segment opens with all that went before, so the last ones are enough. DeviceError if the disk does not give
+    them: to begin without would forget every loss.
     """
-    end = LedgerEnd(sessions={}, repaired=[], intents={}, digests=set())
-    walk = _LedgerWalk(end)
     try:
-        if not folder.is_dir() or not segment_paths(folder):
-            return end
-        for item in settled(_readable(read(folder))):
-            walk.take(item)
-        end.number = max([end.number, *[number_of(path) for path in segment_paths(folder)]])
-    except JournalError as error:
-        if UNREADABLE in str(error):
-            raise DeviceError(f"{folder}: the ledger cannot be read: {error}") from None
-        walk.note(str(error))
-        walk.give_up()
-        end.number = max([end.number, *[number_of(path) for path in segment_paths(folder)]])
+        paths = segment_paths(folder) if folder.is_dir() else []
+        end = _read_end(paths[-NEWEST:])
+        if not end.sessions and len(paths) > NEWEST:
+            # None of them can be read: what is left is older.
+            told, end = end.repaired, _read_end(paths)
+            end.repaired = end.repaired or told
     except (OSError, ConfigError) as error:
         raise DeviceError(f"{folder}: the ledger cannot be read: {error}") from None
+    return end
+
+
+def _read_end(paths: list[Path]) -> LedgerEnd:
+    end = LedgerEnd(sessions={}, repaired=[], intents={}, digests=set())
+    walk = _LedgerWalk(end)
+    for item in settled(_readable(read_segments(paths))):
+        walk.take(item)
+    end.number = max([end.number, *map(number_of, paths)])
     if walk.is_unfit or end.end == 0 or end.path is None or number_of(end.path) != end.number:
-        walk.give_up()
+        end.path = end.header = None
     return end
 
 
@@ -148,10 +157,6 @@ class _LedgerWalk:
         if len(self.end.repaired) < MAX_TOLD:
             self.end.repaired.append(text)
 
-    def give_up(self) -> None:
-        """Have the next record begin a segment of its own."""
-        self.end.path = self.end.header = None
-
     def take(self, item: Item) -> None:
         end = self.end
         if isinstance(item, Segment):
@@ -175,13 +180,11 @@ class _LedgerWalk:
         end = self.end
         if kind == SESSION:
             # A segment's opening ends with the scope that is being run; its run may be in a segment that is gone.
-            self._scope = value.scope
+            self._scope, end.boot_id = value.scope, value.boot_id
             before = end.sessions.get(value.scope)
-            ids = {} if before is None else before.ids
-            ids.update(dict.fromkeys(value.exec_ids))
-            same = before is not None and before.session.state == value.state
-            # What a segment's opening repeats of another scope is not behind its later fills.
-            end.sessions[value.scope] = Told(value, before.later if before is not None and same else [], ids)
+            # Only an opening names fills: all that are counted, of another scope all but those that follow it.
+            ids = dict.fromkeys(value.exec_ids) if value.exec_ids or before is None else before.ids
+            end.sessions[value.scope] = Told(value, [], ids)
         elif kind == RUN:
             self._scope, end.run, end.ending, end.intents = value.scope, value, None, {}
         elif kind == END:
@@ -221,7 +224,7 @@ class _MemoryWalk:
         self._known: dict[str, None] = {}
 
     def take(self, item: Item) -> None:
-        if isinstance(item, Record) and item.kind in (CHECKPOINT, SESSION, ACTION, EVENT):
+        if isinstance(item, Record) and (item.kind in _TOLD or (item.kind == EVENT and is_money(item))):
             try:
                 self._record(item.kind, decode(item))
             except (MmpiError, msgspec.MsgspecError, ValueError):
@@ -300,11 +303,11 @@ def resumption(end: LedgerEnd, memory: Memory, scope: str, armed: int) -> tuple[
 
 def ending_of(end: LedgerEnd, boot_id: str) -> Ending:
     """Return how the last run ended."""
-    if end.run is None:
+    if not end.sessions:
         return Ending(FIRST)
     if end.ending is not None:
         return end.ending
-    return Ending(KILLED if end.run.boot_id == boot_id else POWER)
+    return Ending(KILLED if end.boot_id == boot_id else POWER)
 
 
 def state_of(session: Session) -> SessionState:

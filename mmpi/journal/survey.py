@@ -170,35 +170,6 @@ def _torn(item: Item) -> Item:
     return Torn(item.segment, item.offset, item.skipped) if isinstance(item, Damage) else item
 
 
-def cat_journal(path: Path) -> Iterator[str]:
-    """Return one line of JSON per record, field names spelled out; torn tails and damage are lines too.
-
-    A segment that another version wrote is spelt out by the names that it brings along. Errors as `read`, and
-    JournalError for a record that cannot be decoded.
-    """
-    header: Header | None = None
-    for item in read(path):
-        if isinstance(item, Segment):
-            header = item.header
-        elif isinstance(item, Record):
-            assert header is not None
-            yield line_of(item, header)
-        else:
-            yield msgspec.json.encode({type(item).__name__.lower(): str(item)}).decode()
-
-
-def line_of(record: Record, header: Header) -> str:
-    """Return a record as one line of JSON; JournalError if it cannot be decoded."""
-    line = {
-        "segment": record.segment,
-        "offset": record.offset,
-        "record": record.number,
-        "kind": record.name,
-        "value": value_of(record, header),
-    }
-    return msgspec.json.encode(line).decode()
-
-
 def value_of(record: Record, header: Header) -> object:
     """Return a record's content in what JSON can say, with the names of types and fields; JournalError as `decode`."""
     if record.kind in KIND_NAMES and not header.description_differs():

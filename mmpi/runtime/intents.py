@@ -8,35 +8,20 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from mmpi.actions import AmendOrder, Approved, NewOrder
 from mmpi.instrument import Nanos
 from mmpi.journal.entries import Intent
 from mmpi.journal.ledger import Ledger
 from mmpi.journal.record import INTENT
+from mmpi.runtime.loop import Outlet
+from mmpi.status import Latency
 
 PATIENCE_S: Final = 1.0
 """A price that is older was decided on another market."""
 CANNOT_LIST: Final[frozenset[str]] = frozenset()
 """Venues that cannot list our orders: there the ids themselves must survive a power cut. None that we speak to yet."""
-
-
-class Outlet(Protocol):
-    """A gateway that tells what did not leave."""
-
-    @property
-    def unsent(self) -> deque[Any]:
-        """Return the reports of what did not leave."""
-        ...
-
-    def send(self, actions: Sequence[Approved], now: Nanos) -> None:
-        """Send."""
-        ...
-
-    def refuse(self, actions: Sequence[Approved], now: Nanos, why: str) -> None:
-        """Report orders as rejected."""
-        ...
 
 
 def must_be_durable(setting: str, venue: str) -> bool:
@@ -48,8 +33,8 @@ class DurableIntents:
     """In front of a gateway; made where the loop runs."""
 
     def __init__(self, outlet: Outlet, ledger: Ledger, now: Callable[[], Nanos]) -> None:
-        self.latencies_ms: deque[float] = deque(maxlen=1024)
-        """From the decision to the disk's answer, of the last ones."""
+        self._waits: deque[float] = deque(maxlen=1024)
+        """Seconds from the decision to the disk's answer, of the last ones."""
         self._outlet, self._ledger, self._now = outlet, ledger, now
         self._loop = asyncio.get_running_loop()
         self._world = 0
@@ -64,6 +49,15 @@ class DurableIntents:
         """What waits for the disk must not leave any more."""
         self._world += 1
 
+    @property
+    def latency(self) -> Latency:
+        """Return how long orders waited for the disk, in microseconds."""
+        waits = sorted(self._waits)
+        if not waits:
+            return Latency(0.0, 0.0, 0)
+        last = len(waits) - 1
+        return Latency(round(waits[last // 2] * 1e6, 1), round(waits[last * 99 // 100] * 1e6, 1), len(waits))
+
     def send(self, actions: Sequence[Approved], now: Nanos) -> None:
         """Send what places nothing at once, and orders once their intents are durable."""
         entries = [each for each in actions if isinstance(each.action, NewOrder | AmendOrder)]
@@ -72,13 +66,8 @@ class DurableIntents:
         if not entries:
             return
         began, world = time.monotonic(), self._world
-        last = len(entries) - 1
-        for index, each in enumerate(entries):
-            order = each.action
-            assert isinstance(order, NewOrder | AmendOrder)
-            intent = Intent(each.ts, order.instrument, order.cl_ord_id, order.side, order.price, order.size)
-            done = (lambda: self._durable(entries, began, world)) if index == last else None
-            self._ledger.keep(INTENT, intent, urgent=index == last, done=done)
+        intents = [_intent(each) for each in entries]
+        self._ledger.keep(INTENT, *intents, done=lambda: self._durable(entries, began, world))
 
     def refuse(self, actions: Sequence[Approved], now: Nanos, why: str) -> None:
         """Report orders as rejected."""
@@ -90,10 +79,16 @@ class DurableIntents:
 
     def _release(self, entries: Sequence[Approved], began: float, world: int) -> None:
         took = time.monotonic() - began
-        self.latencies_ms.append(took * 1000)
+        self._waits.append(took)
         if world != self._world:
             self._outlet.refuse(entries, self._now(), "no longer wanted")
         elif took > PATIENCE_S:
             self._outlet.refuse(entries, self._now(), "the disk was slow")
         else:
             self._outlet.send(entries, self._now())
+
+
+def _intent(approved: Approved) -> Intent:
+    order = approved.action
+    assert isinstance(order, NewOrder | AmendOrder)
+    return Intent(approved.ts, order.instrument, order.cl_ord_id, order.side, order.price, order.size)

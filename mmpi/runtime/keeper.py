@@ -35,6 +35,7 @@ from mmpi.journal.recovery import (
 )
 from mmpi.journal.writer import JournalWriter
 from mmpi.runtime.build import build_id
+from mmpi.runtime.intents import DurableIntents
 from mmpi.sections import JournalSettings, PathSettings, ledger_folder
 from mmpi.session import Resumption
 from mmpi.status import StartStatus, StorageStatus
@@ -80,7 +81,8 @@ class Keeper:
         self._kept: Resumption | None = found[1] if found is not None else None
         self.history_ms = found[0].history_ms if found is not None else -1
         """From when on the venue's fills are to be counted; -1 = from the first connection."""
-        self._before = ending_of(self._end, this_boot())
+        self._boot = this_boot()
+        self._before = ending_of(self._end, self._boot)
         limits = DiskLimits(journal.disk_bytes_per_hour, journal.disk_max_bytes, journal.disk_max_days)
         self.ledger = Ledger(ledger_folder(paths), commit_s=journal.commit_s, budget=Budget(limits))
         self.writer: JournalWriter
@@ -96,8 +98,8 @@ class Keeper:
         self._now: Nanos = 0
         self._breach, self._day, self._blocked = "", (0, 0), False
         self._grain = max(1, settings.max_drawdown // PEAK_GRAIN)
-        self.on_void: Callable[[], None] = lambda: None
-        """Called when what was to be sent before must not be sent any more."""
+        self.intents: DurableIntents | None = None
+        """Where orders wait for the disk; None = they do not."""
 
     # Before and after the loop ------------------------------------------------------------------------------------
 
@@ -121,7 +123,7 @@ class Keeper:
         self._history = history or self._history
         end = self._end
         run = Run(
-            self.prefix, self.scope, self._digest, build_id(), this_boot(), time.time_ns(), self._before,
+            self.prefix, self.scope, self._digest, build_id(), self._boot, time.time_ns(), self._before,
             tuple(end.repaired),
         )  # fmt: skip
         entries: list[tuple[int, object]] = [(RUN, run)]
@@ -157,14 +159,15 @@ class Keeper:
         """Keep what the event, which has been handled, has changed."""
         now = self._now = event.recv_ts
         kind = type(event)
-        due = now >= self._next
+        # A fresh segment holds the state from its first event on: the ones before it may be gone.
+        due = now >= self._next or self.writer.segment != self._segment
         if (blocked := bool(self._engine.blocked)) != self._blocked:
             self._blocked = blocked
-            self.on_void()
+            self._void()
         if kind is ExecReport or kind is Funding:
             due = self._money(event) or due
         elif kind in _TURNS:
-            self.on_void()
+            self._void()
             self._keep(now)
             self.ledger.urge()
             return
@@ -179,7 +182,7 @@ class Keeper:
         ledger = self.ledger.status()
         return StorageStatus(
             self.fault, self.writer.written, ledger.commits, ledger.bytes, ledger.last_ms, ledger.worst_ms,
-            ledger.oldest_s, ledger.routine_dropped,
+            ledger.oldest_s, ledger.routine_dropped, self.intents.latency if self.intents is not None else None,
         )  # fmt: skip
 
     @property
@@ -191,6 +194,10 @@ class Keeper:
             len(kept.later) if kept is not None else 0,
             sum(map(len, kept.doubtful.values())) if kept is not None else 0, list(self._end.repaired),
         )  # fmt: skip
+
+    def _void(self) -> None:
+        if self.intents is not None:
+            self.intents.void()
 
     def _money(self, event: object) -> bool:
         """Return True for a fill that is new, or a funding payment; the ledger has it now."""
@@ -225,14 +232,15 @@ class Keeper:
         )  # fmt: skip
         if material != self._material:
             self._material = material
-            self.ledger.keep_session(session, urgent=bool(gate.breach))
+            self.ledger.keep_session(session, breach=bool(gate.breach))
 
     def _session(self, now: Nanos) -> Session:
         engine = self._engine
         governor = engine.upkeep.governor
         state = engine.session.state(now, engine.violations, governor.requests, governor.quotes)
         self._day = (state.wires.day, state.wires.base)
-        return Session(self.scope, self.prefix, msgspec.json.encode(state), self._history(), self._armed)
+        text = msgspec.json.encode(state)
+        return Session(self.scope, self.prefix, text, self._history(), self._armed, boot_id=self._boot)
 
     # In the ledger's thread ---------------------------------------------------------------------------------------
 

@@ -85,6 +85,9 @@ class PowerDuty:
 
     def _turn_off(self, file: Path) -> None:
         """Save what the journal has gained since, the proof of zero too, and ask for the end of the machine."""
+        if self._saving is not None:
+            # It ends at the same deadline; what it has saved is added to, and never twice at once.
+            self._saving.join(MARGIN_S / 2)
         if self._saving is None or not self._saving.is_alive():
             self._save(threading.Event(), MARGIN_S / 2)
         try:
