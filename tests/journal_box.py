@@ -1,13 +1,13 @@
 """Journal box: a box of one's own with journals in it, real engines' and real ledgers', and the commands on them."""
 
-import json
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 import pytest
+from ended import Ended
 from engine_builders import Bench, book, report
 
 from mmpi.cli import main
@@ -25,25 +25,6 @@ START: Nanos = 1_795_899_240 * SECOND
 """2026-11-28T20:54:00Z."""
 PREFIX = "0x" + "00" * 8
 """Of engine_builders' engines."""
-
-
-class Ended(NamedTuple):
-    """How a command ended."""
-
-    code: int
-    out: str
-    err: str
-
-    def json(self) -> dict[str, Any]:
-        """Return the object that must be all of stdout, on one line."""
-        assert self.out.count("\n") == 1, self
-        found = json.loads(self.out)
-        assert isinstance(found, dict)
-        return found
-
-    def lines(self) -> list[dict[str, Any]]:
-        """Return the objects of stdout, one a line."""
-        return [json.loads(line) for line in self.out.splitlines()]
 
 
 class JournalBox:

@@ -13,9 +13,10 @@ from collections.abc import Callable, Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
+from ended import Ended
 from engine_builders import Bench, book
 from practice_builders import STRANGER
 from runtime_builders import board_of, box_environ, practice_thread, write_keys
@@ -32,22 +33,6 @@ from mmpi.runtime import venue_facts
 from mmpi.runtime.board import lock
 
 ROOT = Path(__file__).resolve().parents[1]
-
-
-class Ended(NamedTuple):
-    """How a command ended."""
-
-    code: int
-    out: str
-    err: str
-
-    def json(self) -> dict[str, Any]:
-        """Return the object that must be all of stdout, on one line."""
-        assert self.out.endswith("\n")
-        assert self.out.count("\n") == 1
-        found = json.loads(self.out)
-        assert isinstance(found, dict)
-        return found
 
 
 Run = Callable[..., Ended]

@@ -13,9 +13,10 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
+from ended import Ended
 from recording_builders import numbered
 from runtime_builders import Practice, practice_thread
 from stack import MMPI, ROOT, Process, rss_mb
@@ -33,21 +34,6 @@ from mmpi.runtime.venue_facts import VenueFacts
 from mmpi.venues.hyperliquid.answers import AssetMeta, Meta, SpotMeta, SpotPair, SpotToken
 
 pytestmark = pytest.mark.slow
-
-
-class Ended(NamedTuple):
-    """How a command ended."""
-
-    code: int
-    out: str
-    err: str
-
-    def json(self) -> dict[str, Any]:
-        """Return the object that must be all of stdout, on one line."""
-        assert self.out.count("\n") == 1, self
-        found = json.loads(self.out)
-        assert isinstance(found, dict)
-        return found
 
 
 Run = Callable[..., Ended]

@@ -12,9 +12,10 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
+from ended import Ended
 from runtime_builders import box_environ
 
 from mmpi.commands import selftest
@@ -118,14 +119,6 @@ def test_answers_at_the_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 # Real processes ---------------------------------------------------------------------------------------------------
-
-
-class Ended(NamedTuple):
-    """How the command ended."""
-
-    code: int
-    out: str
-    err: str
 
 
 @pytest.fixture
