@@ -38,6 +38,7 @@ from mmpi.runtime.loop import Loop, Outlet, SteadyClock
 from mmpi.runtime.service import Systemd
 from mmpi.runtime.summary import summarise
 from mmpi.runtime.venue_facts import VenueFacts, ask
+from mmpi.session import Counted
 from mmpi.settings import Settings
 from mmpi.sim.exchange import Matching
 from mmpi.sim.market import GENERATED, Market
@@ -108,7 +109,7 @@ class _Quoter:
         self.prefix = await self._from_disk(partial(next_prefix, Path(self.settings.paths.state_dir)))
         start = await (self._patiently() if self.settings.venue.name == "hyperliquid" else self._on_generated_market())
         journal, keeper = self._journal(), self.keeper
-        await self._from_disk(partial(keeper.open, journal, start.history))
+        await self._from_disk(partial(keeper.open, journal, start.counted))
         # Not before: who is on the board is asked to obey, and nobody could until the loop runs.
         board = StatusBoard.create(self.settings.paths.status)
         self.loop = Loop(
@@ -222,13 +223,13 @@ class _Quoter:
         held = await self._keep({name: market[0] for name, market in markets.items()}, account)
         session = HyperliquidSession(
             markets, account, signer, self.prefix, venue.expires_after_ms, vault=venue.vault.lower(), adopt=venue.adopt,
-            history_ms=self.keeper.history_ms, fresh=frozenset(markets) - self.keeper.known,
+            counted=self.keeper.counted, fresh=frozenset(markets) - self.keeper.known,
         )  # fmt: skip
         if keys is not None:
             watch = self._clock_watch(facts)
             feed = VenueFeed(url, session, self.clock, watch, venue.ca_file)
             outlet = VenueGateway(session, feed.link, self.halt, self._latch)
-            return _Start(outlet, lambda loop: feed.run(loop, None), lambda: session.history_ms)
+            return _Start(outlet, lambda loop: feed.run(loop, None), lambda: session.counted)
         feed = VenueFeed(url, session, self.clock, ca_file=venue.ca_file)
         sim = self._sim(held)
         return _Start(PaperGateway(sim, self.halt, self._latch), lambda loop: feed.run(loop, sim))
@@ -345,7 +346,7 @@ class _Start(msgspec.Struct, frozen=True):
 
     outlet: Outlet
     feed: Callable[[Loop], Coroutine[Any, Any, None]]
-    history: Callable[[], int] | None = None
+    counted: Callable[[], Counted] | None = None
 
 
 def _halt_word(settings: Settings, *, required: bool) -> HaltWord:

@@ -76,6 +76,18 @@ class SessionState(Frozen, frozen=True):
     quotes: int = 0
 
 
+class Counted(Frozen, frozen=True):
+    """What of a venue's past is counted, by its clock; -1 = from the first connection."""
+
+    fills_from_ms: int = -1
+    """Fills from then on are ours to count."""
+    funded_ms: int = -1
+    """Funding is ours to count after the payment of then."""
+
+
+NOTHING: Final = Counted()
+
+
 class Resumption(Frozen, frozen=True):
     """What a new run takes up."""
 

@@ -22,6 +22,7 @@ from mmpi.runtime import keeper as keeper_module
 from mmpi.runtime.keeper import EVERY, Keeper, KeeperSettings
 from mmpi.runtime.step import step
 from mmpi.sections import JournalSettings, PathSettings
+from mmpi.session import NOTHING, Counted
 from mmpi.status import StartStatus
 
 START = 1_700_000_000 * SECOND
@@ -59,7 +60,9 @@ class Box:
             self.paths.journal, segment_bytes=2**20, max_bytes=None, on_closed=self.keeper.cold,
             checkpoint=lambda: checkpoint(self.engine, "digest"),
         )  # fmt: skip
-        self.keeper.open(self.writer)
+        self.counted = self.keeper.counted
+        """Of the venue, as its session would say it."""
+        self.keeper.open(self.writer, lambda: self.counted)
 
     def feed(self, *events: Event) -> None:
         """Handle events as the loop does."""
@@ -213,6 +216,32 @@ def test_what_was_decided_is_void_after_a_turn(tmp_path: Path) -> None:
         box.feed(turn)
         assert intents.voids > before
     box.end()
+
+
+@pytest.mark.parametrize("how", ["clean", "killed", "power"])
+def test_what_is_counted_of_the_venue_is_kept(tmp_path: Path, how: str) -> None:
+    """What the venue's first lists say is on the disk with the next commit; a payment told again is paid once."""
+    first = Box(tmp_path, 1)
+    assert first.counted == NOTHING
+    first.feed(book(START), trade(1, "1"))
+    first.counted = Counted(5, 7000)
+    first.feed(book(START + 2 * SECOND), Funding(START + 3 * SECOND, "A", 8000, "A:8", -MONEY_SCALE))
+    cash = first.engine.desks["A"].position.cash
+    if how == "clean":
+        first.end()
+    else:
+        if how == "power":
+            for _ in range(500):
+                if len(first.on_disk(EVENT)) == 2:
+                    break
+                first.keeper.ledger._thread.join(0.01)
+            shutil.rmtree(tmp_path / "run")
+        first.vanish()
+    second = Box(tmp_path, 2)
+    assert second.keeper.counted == Counted(5, 7000)
+    second.feed(book(START + 9 * SECOND), Funding(START + 9 * SECOND, "A", 8000, "A:8", -MONEY_SCALE))
+    assert second.engine.desks["A"].position.cash == cash
+    second.end()
 
 
 def test_another_scope_is_another_session(tmp_path: Path) -> None:

@@ -38,6 +38,7 @@ from mmpi.events import (
     VenueFault,
 )
 from mmpi.instrument import BUY, MILLISECOND, MONEY_SCALE, SECOND, SELL, make_instrument, money
+from mmpi.session import Counted
 from mmpi.venues.hyperliquid import reconcile as reconcile_module
 from mmpi.venues.hyperliquid.messages import FIRST_SPOT, instrument_from_meta
 from mmpi.venues.hyperliquid.session import MAX_IN_FLIGHT, HyperliquidSession
@@ -238,6 +239,23 @@ def test_funding_is_booked_once() -> None:
         user_fundings(funding(3000, "2"), funding(3000, "9", "WIF"), funding(2000, "-0.25"), snapshot=True), NOW
     )
     assert again == [Funding(NOW, "BTC", 3000 * MILLISECOND, "BTC:3000", money("2"))]
+
+
+def test_funding_paid_between_two_processes_is_told_to_the_second() -> None:
+    """It goes on after the last payment that the first knew; of a coin that the first had not, that is history."""
+    first = with_options()
+    assert first.counted == Counted(-1, -1)
+    first.receive(user_fundings(snapshot=True), NOW)
+    assert first.counted.funded_ms == 0
+    first.receive(user_fundings(funding(1000, "1")), NOW)
+    assert first.counted.funded_ms == 1000
+    meanwhile = [funding(2000, "-0.5"), funding(2000, "7", "PURR/USDC"), funding(1000, "1")]
+    second = with_options(counted=first.counted, fresh=frozenset({"PURR/USDC"}))
+    [event] = second.receive(user_fundings(*meanwhile, snapshot=True), NOW)
+    assert event == Funding(NOW, "BTC", 2000 * MILLISECOND, "BTC:2000", money("-0.5"))
+    later = user_fundings(*meanwhile, funding(3000, "7", "PURR/USDC"), snapshot=True)
+    [event] = second.receive(later, NOW)
+    assert isinstance(event, Funding) and event.instrument == "PURR/USDC" and second.counted.funded_ms == 3000
 
 
 def test_a_list_of_payments_that_cannot_be_read_is_none() -> None:

@@ -97,6 +97,8 @@ class Session(msgspec.Struct, frozen=True, array_like=True):
     """At the start of a segment: the last fills that are counted."""
     boot_id: str = ""
     """In which boot of the machine."""
+    funded_ms: int = -1
+    """When the last funding payment that the venue has told of was made (its clock); -1 = it has told of none."""
 
 
 class Intent(msgspec.Struct, frozen=True, array_like=True, gc=False):

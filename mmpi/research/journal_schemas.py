@@ -53,7 +53,7 @@ SCHEMAS: Final[dict[str, pa.Schema]] = {
             "open_cost": DECIMAL, "volume": DECIMAL, "fills": pa.int64(), "placed": pa.int64(), "ended": pa.string(),
             **_GRID, "base": DECIMAL, "peak": DECIMAL, "breach": pa.string(), "all_fills": pa.int64(),
             "foreign_fills": pa.int64(), "violations": pa.int64(), "requests": pa.int64(), "quotes": pa.int64(),
-            "history_ms": pa.int64(), "armed": pa.int64(),
+            "history_ms": pa.int64(), "funded_ms": pa.int64(), "armed": pa.int64(),
         },
         "others": {
             **_PLACE, "offset": pa.int64(), "ts": TIME, "kind": pa.string(), "type": pa.string(), "json": pa.string(),

@@ -173,7 +173,7 @@ class RowMaker:
             "ends": _time(state.ends), "base": _money(state.base), "peak": _money(state.peak), "breach": state.breach,
             "all_fills": state.fills, "foreign_fills": state.foreign_fills, "violations": state.violations,
             "requests": state.requests, "quotes": state.quotes, "history_ms": session.history_ms,
-            "armed": session.armed,
+            "funded_ms": session.funded_ms, "armed": session.armed,
         }  # fmt: skip
         rows = [account | self._instrument(name, each) for name, each in state.instruments.items()]
         return [("sessions", row) for row in rows or [account]]

@@ -37,7 +37,7 @@ from mmpi.journal.writer import JournalWriter
 from mmpi.runtime.build import build_id
 from mmpi.runtime.intents import DurableIntents
 from mmpi.sections import JournalSettings, PathSettings, ledger_folder
-from mmpi.session import Resumption
+from mmpi.session import NOTHING, Counted, Resumption
 from mmpi.status import StartStatus, StorageStatus
 
 EVERY: Final[Nanos] = SECOND
@@ -79,20 +79,20 @@ class Keeper:
         found = resumption(self._end, memory, scope, self._armed)
         self._unwritten = unwritten(self._end, memory, scope)
         self._kept: Resumption | None = found[1] if found is not None else None
-        self.history_ms = found[0].history_ms if found is not None else -1
-        """From when on the venue's fills are to be counted; -1 = from the first connection."""
+        self.counted = Counted(found[0].history_ms, found[0].funded_ms) if found is not None else NOTHING
+        """What of the venue's past is to be counted."""
         self._boot = this_boot()
         self._before = ending_of(self._end, self._boot)
         limits = DiskLimits(journal.disk_bytes_per_hour, journal.disk_max_bytes, journal.disk_max_days)
         self.ledger = Ledger(ledger_folder(paths), commit_s=journal.commit_s, budget=Budget(limits))
         self.writer: JournalWriter
         self._engine: Engine
-        self._history: Callable[[], int] = lambda: self.history_ms
+        self._counted: Callable[[], Counted] = lambda: self.counted
         self.known: frozenset[str] = frozenset(self._kept.state.instruments if self._kept is not None else ())
-        """Instruments whose fills since `history_ms` are ours to count."""
+        """Instruments of which that is ours to count."""
         self._ids: dict[str, None] = {}
         self._material: object = None
-        self._last: tuple[bytes, int, int] = (b"", 0, 0)
+        self._last: object = None
         self._next: Nanos = 0
         self._segment = 0
         self._now: Nanos = 0
@@ -114,13 +114,13 @@ class Keeper:
             self._now = self._kept.state.ts
         return {name: desk.position.lots for name, desk in engine.desks.items()}
 
-    def open(self, writer: JournalWriter, history: Callable[[], int] | None = None) -> None:
+    def open(self, writer: JournalWriter, counted: Callable[[], Counted] | None = None) -> None:
         """Commit that this run begins; DeviceError if the disk does not take it. Takes as long as the disk does.
 
-        `history` tells from when on the venue's fills are counted.
+        `counted` tells what of the venue's past the next run is to count.
         """
         self.writer = writer
-        self._history = history or self._history
+        self._counted = counted or self._counted
         end = self._end
         run = Run(
             self.prefix, self.scope, self._digest, build_id(), self._boot, time.time_ns(), self._before,
@@ -219,7 +219,8 @@ class Keeper:
         session = self._session(now)
         fresh = self.writer.segment != self._segment
         # Without its time; but what is to be counted is as good as a change.
-        plain = (session.state.partition(b",")[2], session.history_ms, session.armed)
+        known = (session.history_ms, session.funded_ms, session.armed)
+        plain = (session.state.partition(b",")[2], known)
         if plain == self._last and not fresh:
             return
         self._last, self._segment = plain, self.writer.segment
@@ -227,7 +228,7 @@ class Keeper:
         gate = engine.gate
         material = (
             engine.session.fills, engine.session.ends, gate.base, gate.peak // self._grain, gate.breach,
-            gate.accepted, self._armed, session.history_ms, self._day,
+            gate.accepted, known, self._day,
             [(desk.position.lots, desk.position.cash) for desk in engine.desks.values()],
         )  # fmt: skip
         if material != self._material:
@@ -240,7 +241,11 @@ class Keeper:
         state = engine.session.state(now, engine.violations, governor.requests, governor.quotes)
         self._day = (state.wires.day, state.wires.base)
         text = msgspec.json.encode(state)
-        return Session(self.scope, self.prefix, text, self._history(), self._armed, boot_id=self._boot)
+        counted = self._counted()
+        return Session(
+            self.scope, self.prefix, text, counted.fills_from_ms, self._armed, boot_id=self._boot,
+            funded_ms=counted.funded_ms,
+        )  # fmt: skip
 
     # In the ledger's thread ---------------------------------------------------------------------------------------
 

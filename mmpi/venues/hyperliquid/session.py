@@ -15,6 +15,7 @@ from mmpi.actions import Approved, RequestReconcile
 from mmpi.errors import ConfigError
 from mmpi.events import Budget, Event, ExecReport, ExecType, Funding, Reconciled, VenueFault
 from mmpi.instrument import MILLISECOND, Instrument, Nanos, money
+from mmpi.session import NOTHING, Counted
 from mmpi.venues.hyperliquid import requests
 from mmpi.venues.hyperliquid.answers import (
     BudgetInfo,
@@ -95,15 +96,14 @@ class HyperliquidSession:
         *,
         vault: str = "",
         adopt: bool = False,
-        history_ms: int = -1,
+        counted: Counted = NOTHING,
         fresh: frozenset[str] = frozenset(),
     ) -> None:
         """Take the instruments with their asset numbers, by coin (which is the instrument's name too).
 
         `account` is whose orders these are: with a `vault` the vault's address. `adopt`: orders that are not ours, in
-        these instruments, are taken over as if they were. `history_ms`: fills from then on are told, though an earlier
-        process may know them; -1 = what is there at the first connection is history; so it
-        always is of the coins in `fresh`.
+        these instruments, are taken over as if they were. `counted`: fills and funding of before this process that are
+        told, though an earlier one may know them. Of the coins in `fresh` none is.
         """
         self._unreadable: int = 0
         self._ignored: int = 0
@@ -116,15 +116,17 @@ class HyperliquidSession:
         self._adopt: bool = adopt
         self._names: OrderNames = OrderNames(cl_ord_prefix)
         self._fills: FillLedger = FillLedger(
-            self._instruments, self._names, expires_after_ms * MILLISECOND, history_ms, fresh
+            self._instruments, self._names, expires_after_ms * MILLISECOND, counted.fills_from_ms, fresh
         )
         self._rounds: tuple[Question, ...] = (*_RECONCILING, Question.SPOT_STATE) if self._spot else _RECONCILING
         assets = {coin: pair[1] for coin, pair in instruments.items()}
         self._out: Outbox = Outbox(
             self._instruments, assets, account, signer, expires_after_ms, vault, self._rounds
         )
-        self._funded_ms: int = -1
+        self._funded_ms: int = counted.funded_ms
         """When the last funding payment that we know of was made; -1 = not told yet."""
+        self._unfunded: frozenset[str] = fresh
+        """Coins of which the next list of payments is history."""
         self._book_since_ms: dict[str, int] = {}
         self._unconfirmed: set[str] = set()
         self._round: Reconciliation | None = None
@@ -140,9 +142,9 @@ class HyperliquidSession:
         return self._ignored + self._fills.ignored
 
     @property
-    def history_ms(self) -> int:
-        """Return from when on the venue's fills are told, -1 = that is not known yet."""
-        return self._fills.counted_from_ms
+    def counted(self) -> Counted:
+        """Return what another process is to count."""
+        return Counted(self._fills.counted_from_ms, self._funded_ms)
 
     def connected(self, now: Nanos) -> list[bytes]:  # noqa: ARG002 (the port's signature)
         """Return the subscriptions."""
@@ -269,11 +271,12 @@ class HyperliquidSession:
         return events
 
     def _funded(self, user: UserFundings, recv_ts: Nanos) -> list[Event]:
-        """Return the payments that are new; the first list of a process is history."""
+        """Return the payments that are new; the first list ever is history."""
         first = self._funded_ms < 0
         events: list[Event] = []
         for paid in sorted(user.fundings, key=lambda each: each.time):
-            if paid.coin not in self._instruments or (user.is_snapshot and (first or paid.time <= self._funded_ms)):
+            is_old = user.is_snapshot and (first or paid.time <= self._funded_ms or paid.coin in self._unfunded)
+            if is_old or paid.coin not in self._instruments:
                 self._ignored += 1
             else:
                 name, at, amount = f"{paid.coin}:{paid.time}", paid.time * MILLISECOND, money(plain(paid.usdc))
@@ -281,6 +284,8 @@ class HyperliquidSession:
                 events.append(Funding(recv_ts, self._instruments[paid.coin].name, at, name, amount))
         # Last of all: a list that cannot be read was none.
         self._funded_ms = max([self._funded_ms, 0, *[paid.time for paid in user.fundings]])
+        if user.is_snapshot:
+            self._unfunded = frozenset()
         return events
 
     def _happened(self, user: UserEvents, recv_ts: Nanos) -> list[Event]:
