@@ -1,8 +1,10 @@
 """mmpi.runtime.service: systemd is told without a wait, and its absence costs nothing."""
 
+import contextlib
 import gc
 import os
 import socket
+from collections import deque
 from pathlib import Path
 
 import pytest
@@ -43,6 +45,7 @@ def test_a_reader_of_stderr_that_does_not_read_or_is_gone(monkeypatch: pytest.Mo
     """What is said fits or is lost; the teller, which may be stopping all orders, neither waits nor fails."""
     reader, writer = os.pipe()
     monkeypatch.setattr("mmpi.runtime.service.STDERR", writer)
+    monkeypatch.setattr("mmpi.runtime.service._UNSAID", deque(maxlen=64))
     for _ in range(1000):
         say("x" * 200)
     assert os.read(reader, 201) == b"x" * 200 + b"\n"
@@ -50,3 +53,29 @@ def test_a_reader_of_stderr_that_does_not_read_or_is_gone(monkeypatch: pytest.Mo
     say("nobody reads")
     os.close(writer)
     say("no stderr at all")
+
+
+def test_a_slow_reader_of_stderr_gets_the_newest_lines_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lines that stderr did not take wait for the next one, whole and in order; only the oldest of many are lost."""
+    reader, writer = os.pipe()
+    monkeypatch.setattr("mmpi.runtime.service.STDERR", writer)
+    monkeypatch.setattr("mmpi.runtime.service._UNSAID", deque(maxlen=64))
+    os.set_blocking(reader, False)
+    for number in range(1000):
+        say(f"{number:0200}")
+    first = _read_all(reader)
+    say("at last")
+    rest = _read_all(reader)
+    os.close(reader)
+    os.close(writer)
+    assert [int(line) for line in first] == list(range(len(first)))
+    assert [*map(int, rest[:-1])] == list(range(1000 - len(rest) + 1, 1000))
+    assert len(rest) == 64 and rest[-1] == b"at last"
+
+
+def _read_all(reader: int) -> list[bytes]:
+    data = b""
+    with contextlib.suppress(BlockingIOError):
+        while more := os.read(reader, 65536):
+            data += more
+    return data.splitlines()

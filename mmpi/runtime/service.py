@@ -7,6 +7,7 @@ It must not know what is told.
 import os
 import select
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Final
@@ -14,6 +15,7 @@ from typing import Final
 import sdnotify
 
 STDERR: Final = 2
+_UNSAID: Final[deque[bytes]] = deque(maxlen=64)
 MAX_STATUS: Final = 200
 """Characters of a status: what `systemctl status` shows on a line or two."""
 
@@ -78,10 +80,13 @@ def _watchdog_s(environ: Mapping[str, str]) -> float:
 
 
 def say(text: str) -> None:
-    """Write one line to stderr if it takes it now; a reader that is gone, or that does not read, loses it.
+    """Write one line to stderr, and what it did not take before, as far as it takes it now; nobody waits for a reader.
 
-    A pipe that select calls writable takes PIPE_BUF bytes at once (pipe(7)).
+    A slow one (a serial console) gets the lines late; one that is gone, or that does not read, loses the oldest. A pipe
+    that select calls writable takes PIPE_BUF bytes at once (pipe(7)).
     """
-    with suppress(OSError):
-        if select.select([], [STDERR], [], 0)[1]:
-            os.write(STDERR, f"{text}\n".encode("utf-8", "replace")[: select.PIPE_BUF])
+    _UNSAID.append(f"{text}\n".encode("utf-8", "replace")[: select.PIPE_BUF])
+    # IndexError: another thread has said it.
+    with suppress(OSError, IndexError):
+        while _UNSAID and select.select([], [STDERR], [], 0)[1]:
+            os.write(STDERR, _UNSAID.popleft())
