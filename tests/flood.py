@@ -181,15 +181,15 @@ def grow(stack: Stack, first: int, last: int, patience_s: float) -> Growth:
     way = FloodedWay(stack.port)
     quoter = stack.start_quoter(port=way.port)
     stack.wait_quoting()
-    base, began, weights = stack.summary()["events"], time.monotonic(), []
+    base, began, weights = _summary(stack)["events"], time.monotonic(), []
     for goal in (first, last):
-        while (done := stack.summary()["events"] - base) < goal:
+        while (done := _summary(stack)["events"] - base) < goal:
             way.limit = min(done + AHEAD, goal + AHEAD)
             assert time.monotonic() - began < patience_s, f"{done} of {goal} messages in {patience_s:g} s"
             assert quoter.runs, quoter.said()
             time.sleep(0.02)
         weights.append(rss_mb(quoter.pid))
-    took, summary = time.monotonic() - began, stack.summary()
+    took, summary = time.monotonic() - began, _summary(stack)
     way.close()
     return Growth(
         first,
@@ -201,6 +201,15 @@ def grow(stack: Stack, first: int, last: int, patience_s: float) -> Growth:
         summary["invariant_violations"],
         round(last / took, 1),
     )
+
+
+def _summary(stack: Stack) -> dict[str, Any]:
+    """Return what the quoter shows; looked at again where it was just being written."""
+    for _ in range(200):
+        if shown := stack.summary():
+            return shown
+        time.sleep(0.01)
+    raise AssertionError("the quoter has shown nothing for 2 s")
 
 
 def main() -> int:
