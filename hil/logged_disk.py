@@ -31,7 +31,8 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from hil.mounts import MOUNTING, SERVING, ensure_disk_tools, ensure_mounts, loop_device, mount, tool, unmounted_at_end
-from hil.trixie import ROOT, UnavailableError
+from hil.trixie import ROOT
+from image.debian import UnavailableError
 
 BLOCK: Final = 4096
 START_S: Final = 20.0

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from hil.trixie import UnavailableError
+from image.debian import UnavailableError
 
 SETUP: Final = Path(__file__).with_name("setup")
 SERVING: Final = ("nbdkit", "mkfs.ext4")

@@ -11,24 +11,21 @@ It must not know what the guest runs.
 import hashlib
 import lzma
 import os
-import re
 import shutil
 import subprocess
 import sys
 import tempfile
-import zipfile
 from contextlib import suppress
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from hil.archive import Tree, cpio, file, from_tar, link
+from image.archive import Tree, cpio, file, from_tar, link
+from image.debian import Apt, UnavailableError, content
+from image.wheels import LOCK, wheels
 
 ROOT: Final = Path(__file__).resolve().parents[1]
-LOCK: Final = ROOT / "requirements" / "run.txt"
-KEYRING: Final = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 SITE: Final = "usr/lib/python3/dist-packages"
 """Debian's Python looks here for modules."""
-PLATFORMS: Final = ("manylinux2014_aarch64", "manylinux_2_24_aarch64", "manylinux_2_28_aarch64")
 WHEELS: Final = (
     "backports-zstd",
     "coincurve",
@@ -39,9 +36,10 @@ WHEELS: Final = (
     "msgspec",
     "psutil",
     "safe-pysha3",
+    "sdnotify",
     "websockets",
 )
-"""What quoter and guardian import. sdnotify has no wheel: its one file is copied from the environment at hand."""
+"""What quoter and guardian import."""
 PACKAGES: Final = (
     "busybox-static",
     "libbz2-1.0",
@@ -84,10 +82,6 @@ exec setsid cttyhack sh -c 'stty -echo; echo "the guest is up"; exec sh -i' </de
 """
 
 
-class UnavailableError(Exception):
-    """This machine cannot make the guest; the text says why."""
-
-
 def module_path(name: str) -> str:
     """Return where a kernel module lies in the guest, unpacked; it is not there if the kernel has it built in."""
     return f"usr/lib/modules/{name}.ko"
@@ -115,7 +109,7 @@ def base() -> Base:
     with tempfile.TemporaryDirectory(dir=cache()) as name:
         fresh = Path(name)
         kernel, tree = _debian(fresh)
-        tree |= _wheels(fresh)
+        tree |= {f"{SITE}/{path}": entry for path, entry in wheels(WHEELS, cache() / "pip").items()}
         done = fresh / "done"
         done.mkdir()
         (done / made.kernel.name).write_bytes(kernel)
@@ -160,26 +154,22 @@ def _python() -> str | None:
 
 def _key() -> str:
     """Return the name of what this file and the locked requirements make."""
-    sources = (Path(__file__), Path(__file__).with_name("archive.py"), LOCK)
+    sources = (Path(__file__), *(ROOT / "image" / name for name in ("archive.py", "debian.py", "wheels.py")), LOCK)
     parts = [b"bytecode" if _python() else b"", *(path.read_bytes() for path in sources)]
     return hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]
 
 
 def _debian(folder: Path) -> tuple[bytes, Tree]:
     """Return the kernel's image, and the tree of all other packages."""
-    apt = _apt(folder)
-    _run(*apt, "update")
-    depends = _run("apt-cache", *apt[1:], "depends", "linux-image-arm64")
-    found = re.search(r"Depends: (linux-image-\S+)", depends)
-    if found is None:
-        raise UnavailableError("the Debian source has no kernel for arm64")
+    apt = Apt(folder, "arm64")
+    apt.update()
     debs = folder / "debs"
     debs.mkdir()
-    _run(*apt, "download", found[1], *PACKAGES, cwd=debs)
+    apt.download([apt.depends("linux-image-arm64", r"linux-image-\S+"), *PACKAGES], debs)
     tree: Tree = {"bin": link("usr/bin"), "lib": link("usr/lib"), "sbin": link("usr/bin")}
     kernel = b""
     for deb in sorted(debs.iterdir()):
-        data = subprocess.run(["dpkg-deb", "--fsys-tarfile", deb], capture_output=True, check=True).stdout
+        data = content(deb)
         if deb.name.startswith("linux-image-"):
             kernel, modules = _kernel(from_tar(data, ("boot/vmlinuz-", "usr/lib/modules/")))
             tree |= modules
@@ -200,75 +190,3 @@ def _kernel(package: Tree) -> tuple[bytes, Tree]:
         elif f"/{name}.ko\n" not in builtin:
             raise UnavailableError(f"the kernel has no module {name}")
     return image, modules
-
-
-def _apt(folder: Path) -> tuple[str, ...]:
-    """Return apt-get with a root of its own for arm64; the rest is as this machine's apt is set up."""
-    for tool in ("apt-get", "apt-cache", "dpkg-deb"):
-        if shutil.which(tool) is None:
-            raise UnavailableError(f"no {tool} on this machine")
-    if not KEYRING.exists():
-        raise UnavailableError(f"no {KEYRING}: Debian's keys are not on this machine")
-    for part in ("state/lists/partial", "cache/archives/partial"):
-        (folder / part).mkdir(parents=True)
-    (folder / "status").touch()
-    sources = folder / "trixie.list"
-    sources.write_text(f"deb [arch=arm64 signed-by={KEYRING}] {_mirror()} trixie main\n")
-    settings = {
-        "APT::Architecture": "arm64",
-        "APT::Architectures": "arm64",
-        "APT::Sandbox::User": "root" if os.getuid() == 0 else "",
-        "Dir::Cache": folder / "cache",
-        "Dir::Etc::sourcelist": sources,
-        "Dir::Etc::sourceparts": "/dev/null",
-        "Dir::State": folder / "state",
-        "Dir::State::status": folder / "status",
-    }
-    return ("apt-get", "-qq", *(f"-o{key}={value}" for key, value in settings.items()))
-
-
-def _mirror() -> str:
-    """Return where this machine's apt gets Debian from."""
-    wanted = ("--format", "$(ORIGIN) $(LABEL) $(REPO_URI)", "Created-By: Packages")
-    for line in _run("apt-get", "indextargets", *wanted).splitlines():
-        if line.startswith("Debian Debian "):
-            return line.split()[2]
-    raise UnavailableError("this machine's apt knows no Debian packages, or has no list of them yet (apt-get update)")
-
-
-def _wheels(folder: Path) -> Tree:
-    """Return the unpacked wheels of WHEELS, checked against the lock file's hashes."""
-    blocks = re.split(r"^(?=[a-z])", LOCK.read_text(encoding="utf-8"), flags=re.MULTILINE)
-    locked = {block.partition("==")[0]: block for block in blocks}
-    wanted = folder / "wheels.txt"
-    wanted.write_text("".join(locked[name] for name in WHEELS))
-    target = folder / "wheels"
-    platforms = [f"--platform={name}" for name in PLATFORMS]
-    _run(
-        sys.executable, "-m", "pip", "download", "-q", "--disable-pip-version-check", "--no-deps", "--require-hashes",
-        "--only-binary=:all:", "--implementation=cp", "--python-version=3.13", *platforms, "-d", str(target), "-r",
-        str(wanted),
-    )  # fmt: skip
-    tree: Tree = {}
-    for wheel in sorted(target.iterdir()):
-        with zipfile.ZipFile(wheel) as archive:
-            for member in archive.infolist():
-                if not member.is_dir():
-                    tree[f"{SITE}/{member.filename}"] = file(archive.read(member))
-    return tree | _sdnotify()
-
-
-def _sdnotify() -> Tree:
-    import sdnotify
-
-    assert sdnotify.__file__ is not None
-    return {f"{SITE}/sdnotify/__init__.py": file(Path(sdnotify.__file__).read_bytes())}
-
-
-def _run(*command: str, cwd: Path | None = None) -> str:
-    """Return what a command printed; UnavailableError with its last words if it failed."""
-    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        last = (done.stderr or done.stdout).strip().splitlines()[-1:] or ["no reason given"]
-        raise UnavailableError(f"{Path(command[0]).name} {command[-1]}: {last[0]}")
-    return done.stdout

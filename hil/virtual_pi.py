@@ -28,8 +28,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
 
-from hil.archive import Entry, Tree, cpio, file
-from hil.trixie import MODULES, ROOT, UnavailableError, base, compiled, module_path
+from hil.trixie import MODULES, ROOT, base, compiled, module_path
+from image.archive import Entry, Tree, cpio, file
+from image.debian import UnavailableError
 
 EMULATOR: Final = "qemu-system-aarch64"
 LINES: Final = 8

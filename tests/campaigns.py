@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hil.mounts import ensure_mounts
-from hil.trixie import UnavailableError
+from image.debian import UnavailableError
 
 ROOT = Path(__file__).resolve().parents[1]
 NAMES = ("faults", "crashes", "cuts")

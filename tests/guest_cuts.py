@@ -16,12 +16,12 @@ from typing import Any
 import msgspec
 from cut_campaign import MKFS, SETTINGS, VARIANTS, Judged, Promise
 
-from hil.archive import file
 from hil.disk_log import DiskLog
 from hil.logged_disk import ServedDisk
 from hil.power_cut import image_at
 from hil.trixie import SITE
 from hil.virtual_pi import VirtualPi
+from image.archive import file
 
 QUOTER = """
 import json, sys, time

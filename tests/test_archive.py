@@ -5,7 +5,7 @@ import stat
 import tarfile
 from collections.abc import Iterator
 
-from hil.archive import Tree, cpio, file, from_tar, link
+from image.archive import Entry, Tree, cpio, file, folder, from_tar, link, tar, with_folders
 
 TREE: Tree = {"usr/bin/tool": file("#!/bin/sh\n", 0o755), "a": file(b"\0\1\2"), "bin": link("usr/bin")}
 
@@ -29,7 +29,8 @@ def test_what_goes_in_is_what_a_reader_finds() -> None:
     """Files with their modes, links with their targets, and folders ahead of what lies in them."""
     found = list(entries(cpio(TREE)))
     names = [name for name, _, _ in found]
-    assert {name: (mode, data) for name, mode, data in found if not stat.S_ISDIR(mode)} == dict(TREE)
+    expected = {path: (entry.mode, entry.data) for path, entry in TREE.items()}
+    assert {name: (mode, data) for name, mode, data in found if not stat.S_ISDIR(mode)} == expected
     assert names == ["a", "bin", "usr", "usr/bin", "usr/bin/tool"]
 
 
@@ -61,3 +62,13 @@ def test_a_package_is_unpacked_in_part() -> None:
         "usr/bin/same": file(b"abc", 0o755),
         "usr/bin/short": link("tool"),
     }
+
+
+def test_tar_keeps_modes_owners_and_one_time() -> None:
+    """What was written is read back, folders and owners too; every time in it is the one that was given."""
+    tree = {**TREE, "home": folder(0o2770, 5, 6), "home/own": Entry(stat.S_IFREG | 0o600, b"x", 5, 6)}
+    data = tar(tree, 1_000_000)
+    assert from_tar(data, folders=True) == with_folders(tree)
+    assert tar(dict(reversed(tree.items())), 1_000_000) == data
+    with tarfile.open(fileobj=io.BytesIO(data)) as archive:
+        assert {member.mtime for member in archive} == {1_000_000}

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from hil.archive import file
-from hil.trixie import UnavailableError
 from hil.virtual_pi import VirtualPi
+from image.archive import file
+from image.debian import UnavailableError
 
 pytestmark = pytest.mark.slow
 

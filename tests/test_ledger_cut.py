@@ -8,7 +8,7 @@ import pytest
 from cut_campaign import COMMIT_S, campaign
 
 from hil.logged_disk import LoggedDisk
-from hil.trixie import UnavailableError
+from image.debian import UnavailableError
 from mmpi.events import ExecReport, ExecType
 from mmpi.journal.budget import Budget, DiskLimits
 from mmpi.journal.entries import CLEAN, FIRST, Ending, Run, Session

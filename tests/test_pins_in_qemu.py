@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from hil.archive import file
-from hil.trixie import UnavailableError
 from hil.virtual_pi import VirtualPi
+from image.archive import file
+from image.debian import UnavailableError
 
 pytestmark = pytest.mark.slow
 

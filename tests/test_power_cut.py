@@ -15,13 +15,13 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from hil.archive import file
 from hil.disk_log import FLUSH, MARK, WRITE, DiskLog, LogWriter, Request
 from hil.logged_disk import LoggedDisk, ServedDisk
 from hil.mounts import ensure_disk_tools, ensure_mounts
 from hil.power_cut import BLOCK, SECTOR, Replay, cuts, fsck, image_at, mounted
-from hil.trixie import UnavailableError
 from hil.virtual_pi import VirtualPi
+from image.archive import file
+from image.debian import UnavailableError
 from mmpi.device.durable import sync_folder
 
 ROOT = Path(__file__).resolve().parents[1]

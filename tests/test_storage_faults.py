@@ -13,7 +13,7 @@ from crash_campaign import FAST
 from stack import Stack
 
 from hil.logged_disk import LoggedDisk
-from hil.trixie import UnavailableError
+from image.debian import UnavailableError
 from mmpi.journal.survey import verify_journal
 
 pytestmark = pytest.mark.slow

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from hil.archive import file
-from hil.trixie import UnavailableError
 from hil.virtual_pi import VirtualPi, ensure_emulator
+from image.archive import file
+from image.debian import UnavailableError
 
 
 @pytest.fixture(scope="module")
