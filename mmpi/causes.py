@@ -73,6 +73,8 @@ TABLE: Final = (
     _pause("disk", "guardian", "less disk free than `host.min_disk_mb`"),
     _pause("cpu", "guardian", "busier than `host.max_cpu_percent` over a minute"),
     _pause("hardware_watchdog", "guardian", "kernel or systemd do not say `watchdog.hardware_s`"),
+    _pause("setup", "guardian", "the set-up folder on the card holds something that is wrong",
+           "a later set-up finds everything right"),
     _pause("clock", "quoter", "the clock is not trusted: no synchronisation, or far from the venue's time"),
     _pause("stale_feed", "quoter", "no market data for `risk.stale_after_s` (that instrument alone)"),
     _pause("journal", "quoter", "the journal in memory cannot be written, or the disk takes no ledger for 20 s"),

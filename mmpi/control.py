@@ -9,6 +9,7 @@ Invariant: kill and pause are never refused. It must not know how a stop is made
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, Final
 
 from mmpi.causes import HELD, NO_SELLING, latches, row_of
@@ -25,20 +26,29 @@ FLATTEN_S: Final = 60.0
 FLATTEN_START_S: Final = 3.0
 """Time for the quoter to take the order: fifteen of its looks at the halt word, and a reconciliation."""
 ASK_S: Final = 0.1
-COMMANDS: Final = ("kill", "pause", "resume", "arm", "flatten", "reload", "status")
+COMMANDS: Final = ("kill", "pause", "resume", "arm", "flatten", "reload", "booted", "status")
 
 Serve = Callable[[str, bool, dict[str, Any], Answer], Awaitable[dict[str, Any]]]
 """(who, remote, request, send an answer line) -> the final answer."""
+Judge = Callable[[bool, str], None]
+"""Keep whether this boot is healthy, and why; touches the disk."""
 
 
 class Control:
     """Serves requests of the control socket."""
 
-    def __init__(self, guardian: Guardian, *, has_button: bool, more: Callable[[], dict[str, Any]] = dict) -> None:
+    def __init__(
+        self,
+        guardian: Guardian,
+        *,
+        has_button: bool,
+        more: Callable[[], dict[str, Any]] = dict,
+        judge: Judge = lambda *_: None,
+    ) -> None:
         """`has_button`: arming is the button's business; `more` is what else `status` shows of the box."""
         self.reloading = asyncio.Event()
         """Set once everything stands still for a new configuration: end, and begin anew."""
-        self._guardian, self._has_button, self._more = guardian, has_button, more
+        self._guardian, self._has_button, self._more, self._judge = guardian, has_button, more, judge
         self._serve: dict[str, Serve] = {
             "kill": self._kill,
             "press": self._kill,
@@ -48,6 +58,7 @@ class Control:
             "arm": self._arm,
             "flatten": self._flatten,
             "reload": self._reload,
+            "booted": self._booted,
             "status": self._status,
         }
 
@@ -178,6 +189,18 @@ class Control:
             if not self.reloading.is_set():
                 self._guardian.held.pop("reload", None)
         return {"error": "it is not verified that none of our orders is live; the old configuration goes on"}
+
+    async def _booted(self, by: str, remote: bool, request: dict[str, Any], _answer: Answer) -> dict[str, Any]:
+        """Take what `mmpi health` found of this boot; it stops nothing, and lets nothing go on."""
+        healthy, why = request.get("healthy"), request.get("why")
+        if remote:
+            return {"error": "whether this boot is healthy is for hands at the box to say"}
+        if not isinstance(healthy, bool) or not isinstance(why, str):
+            return {"error": "allowed: healthy, true or false, and why, a text"}
+        say(f"mmpi guardian: this boot is {'healthy' if healthy else 'NOT healthy'}, by {by}: {why[:200]}")
+        self._guardian.well = healthy
+        await self._guardian.disk.on_disk(partial(self._judge, healthy, why))
+        return {"booted": True}
 
     async def _status(self, _by: str, _remote: bool, _request: dict[str, Any], _answer: Answer) -> dict[str, Any]:
         return self.status()

@@ -63,6 +63,7 @@ class Guardian:
         """When the last stop was verified; 0 = a stop is going on."""
         self.last_stop: dict[str, Any] = {}
         self.last_error = ""
+        self.well = True  # this boot was not found unhealthy; it shows, and stops nothing
         self.presses = 0  # looks and commands that latched, or would have: a wish that waits sees if one came later
         self._errors = 0
         self._held_file = held
@@ -144,7 +145,10 @@ class Guardian:
     def sign(self, now: Nanos) -> str:
         """Return what the lamps are to show."""
         proven = self.verified_at > 0 and self.disk.durable
-        return sign_of(self.halt.state, proven, {**self.causes, **self.found}, self.watch, now)
+        return sign_of(
+            self.halt.state, proven, {**self.causes, **self.found}, self.watch, now,
+            well=self.well, fresh=not self.disk.stored.generation,
+        )  # fmt: skip
 
     def _failed(self, error: Exception) -> None:
         """Count a failure of our own; say it, but not fifty times a second."""

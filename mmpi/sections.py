@@ -130,6 +130,8 @@ class HostSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     throttled_pauses: bool = True
     sysfs_root: str = "/sys"
     proc_root: str = "/proc"
+    setup_result: str = "/run/mmpi-box/setup.json"
+    """What the set-up of the card's folder found; only our image has one."""
 
 
 class WatchdogSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmpi.device.boot import BootRecord
+from mmpi.device.boot import MAX_FILE, BootRecord, LastEnd
 from mmpi.errors import DeviceError
 
 FIRST = "0d4a7f9e-3c1b-4f53-9f3e-0a8b6d2c1e57"
@@ -58,7 +58,7 @@ def test_the_record_is_what_it_is(tmp_path: Path) -> None:
     booted(tmp_path).remember(7)
     assert json.loads((tmp_path / "state/boot.json").read_text()) == {
         "boot_id": FIRST, "at": 7, "clean": False,
-        "before": {"ended": "first", "reason": "the guardian has not run on this box before"},
+        "before": {"ended": "first", "reason": "the guardian has not run on this box before"}, "verdict": None,
     }  # fmt: skip
 
 
@@ -105,6 +105,106 @@ def test_no_run_before_and_one_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "state").mkdir()
     (tmp_path / "state/boot.json").write_text("garbage")
     assert record.last_end().ended == "unknown" and "boot.json" in record.last_end().reason
+
+
+def test_a_record_of_a_later_version_is_read(tmp_path: Path) -> None:
+    """What a newer mmpi wrote beside what is known here breaks nothing: the box may go back to an older version."""
+    record = booted(tmp_path)
+    record.remember(7, clean=True)
+    record.judge(True, "quoting", "0.1.0")
+    path = tmp_path / "state/boot.json"
+    content = json.loads(path.read_text())
+    later = content | {"tries": [1, 2], "verdict": content["verdict"] | {"checks": {"dns": True}}}
+    path.write_text(json.dumps(later))
+    record = booted(tmp_path)
+    assert not record.is_new_boot() and record.last_end().ended == "clean"
+    assert record.verdict is not None and record.verdict.healthy
+
+
+def judged(root: Path) -> dict[str, object] | None:
+    """Return the verdict in the file."""
+    found: dict[str, object] | None = json.loads((root / "state/boot.json").read_text())["verdict"]
+    return found
+
+
+def test_a_verdict_is_kept_with_when_and_where(tmp_path: Path) -> None:
+    """It stands beside what the record says, with seconds since the boot, version and the boot loader's slot."""
+    record = booted(tmp_path)
+    (tmp_path / "proc/uptime").write_text("41.07 150.22\n")
+    (tmp_path / "proc/cmdline").write_text("root=/dev/mmcblk0p3 rauc.slot=B quiet\n")
+    before = LastEnd("power", "the supply, or the kernel")
+    record.remember(7, before)
+    record.judge(True, "quoting", "0.1.0")
+    assert json.loads((tmp_path / "state/boot.json").read_text()) == {
+        "boot_id": FIRST, "at": 7, "clean": False, "before": {"ended": "power", "reason": "the supply, or the kernel"},
+        "verdict": {"healthy": True, "why": "quoting", "uptime_s": 41.07, "version": "0.1.0", "slot": "B"},
+    }  # fmt: skip
+    record.judge(False, "no quoter is running", "0.1.0")
+    assert judged(tmp_path) == {
+        "healthy": False, "why": "no quoter is running", "uptime_s": 41.07, "version": "0.1.0", "slot": "B",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("uptime", [None, "", "soon\n"])
+def test_what_the_kernel_does_not_say_is_not_made_up(tmp_path: Path, uptime: str | None) -> None:
+    """Without an uptime and a slot the verdict is kept all the same."""
+    record = booted(tmp_path)
+    if uptime is not None:
+        (tmp_path / "proc/uptime").write_text(uptime)
+        (tmp_path / "proc/cmdline").write_bytes(b"quiet xrauc.slot=A \xff")
+    record.remember(7)
+    record.judge(True, "quoting", "0.1.0")
+    assert judged(tmp_path) == {"healthy": True, "why": "quoting", "uptime_s": None, "version": "0.1.0", "slot": ""}
+
+
+def test_a_guardian_that_starts_again_keeps_the_verdict(tmp_path: Path) -> None:
+    """Within a boot the verdict outlives the guardian, its clean end too; the next boot is not judged yet."""
+    first = booted(tmp_path)
+    first.remember(7)
+    first.judge(False, "no quoter is running", "0.1.0")
+    first.remember(8, clean=True)
+    again = booted(tmp_path)
+    before = again.last_end()
+    assert again.verdict is not None and again.verdict.why == "no quoter is running"
+    again.remember(9, before)
+    kept = judged(tmp_path)
+    assert kept is not None and kept["healthy"] is False
+    new = booted(tmp_path, SECOND)
+    new.remember(10, new.last_end())
+    assert new.verdict is None and judged(tmp_path) is None
+
+
+def test_a_verdict_remembers_no_boot(tmp_path: Path) -> None:
+    """A boot is remembered only when all that it leads to is on the disk: a verdict that comes earlier waits for it."""
+    booted(tmp_path).remember(7)
+    record = booted(tmp_path, SECOND)
+    record.judge(True, "latched: smoke", "0.1.0")
+    assert record.is_new_boot() and judged(tmp_path) is None
+    record.remember(8)
+    kept = judged(tmp_path)
+    assert not record.is_new_boot() and kept is not None and kept["why"] == "latched: smoke"
+
+
+@given(st.text(st.characters(exclude_categories=()), max_size=2000))
+def test_no_reason_is_too_long_or_too_odd(tmp_path_factory: pytest.TempPathFactory, why: str) -> None:
+    """Whatever a verdict says, the record of the boot is read again."""
+    root = tmp_path_factory.mktemp("boot")
+    record = booted(root)
+    record.remember(7, LastEnd("power", "the machine ended first: the supply, or the kernel"))
+    record.judge(False, why, "0.1.0")
+    assert (root / "state/boot.json").stat().st_size < MAX_FILE
+    assert not booted(root).is_new_boot()
+
+
+def test_a_verdict_that_the_disk_does_not_take(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is an error, the old record stays, and this guardian knows the verdict all the same."""
+    record = booted(tmp_path)
+    record.remember(7)
+    monkeypatch.setattr(os, "write", lambda _fd, data: len(data) - 1)
+    with pytest.raises(DeviceError, match="boot.json: the verdict on this boot was not kept: No space left on device"):
+        record.judge(True, "quoting", "0.1.0")
+    monkeypatch.undo()
+    assert judged(tmp_path) is None and record.verdict is not None
 
 
 @given(st.binary(max_size=200))

@@ -62,7 +62,7 @@ def test_what_nobody_knows_latches() -> None:
 
 SENSED = (
     "kill_button", "kill_contacts", "kill_bounce", "pins", "power", "undervoltage", "temperature", "throttled",
-    "memory", "disk", "cpu", "hardware_watchdog",
+    "memory", "disk", "cpu", "hardware_watchdog", "setup",
 )  # fmt: skip
 
 

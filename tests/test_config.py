@@ -811,6 +811,7 @@ def test_the_digest_changes_with_behaviour_only(file: Path) -> None:
     same = '[device]\nid = "other"\n[paths]\nstate_dir = "/x"\n[secrets]\ndir = "/y"\n[sim]\nlatency_in_ms = 50\n'
     assert read(file, same).settings.digest == plain
     assert digest(load_config(None, {}).settings) == plain
+    assert load_config(None, {"MMPI_HOST__SETUP_RESULT": "/elsewhere.json"}).settings.digest == plain
     changes = (
         "RISK__CAPITAL",
         "SIM__SEED",

@@ -2,17 +2,20 @@
 
 import asyncio
 import os
+import threading
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
-from guardian_builders import HANDS, REMOTE, SETTINGS, FakeHand, FakePanel, guarding, shorten
+from guardian_builders import HANDS, REMOTE, SETTINGS, FakeHand, FakePanel, FakeSense, guarding, shorten
 from runtime_builders import until
 
 from mmpi import control as control_module
+from mmpi.control import Control
 from mmpi.device.held import Held
 from mmpi.device.latch import Latch
+from mmpi.errors import DeviceError
 from mmpi.runtime.board import LATCHED, PAUSED, REDUCE, RUN
 from mmpi.runtime.peers import Peer
 
@@ -375,3 +378,80 @@ async def test_arming_ends_a_flattens_pause_and_no_other(tmp_path: Path) -> None
         assert (box.halt.state, box.halt.reason) == (PAUSED, "by_hand")
         await asyncio.sleep(0.03)
         assert box.control.status()["causes"] == ["by_hand"]
+
+
+# This boot --------------------------------------------------------------------------------------------------------
+
+
+async def test_a_verdict_on_this_boot_is_kept_and_shown(tmp_path: Path) -> None:
+    """Hands say whether the boot is healthy, as often as they like: it is kept in the disk's thread, changes the sign,
+    and neither pauses nor lets anything go on."""
+    kept: list[tuple[bool, str, str]] = []
+    panel = FakePanel()
+
+    def judge(healthy: bool, why: str) -> None:
+        kept.append((healthy, why, threading.current_thread().name))
+
+    async with guarding(tmp_path, panel=panel) as box:
+        box.control = Control(box.guardian, has_button=False, judge=judge)
+        assert await box.command("booted", healthy=False, why="no quoter is running") == {"final": True, "booted": True}
+        await until(lambda: panel.sign == "unhealthy")
+        assert box.halt.state == RUN
+        await box.command("booted", healthy=True, why="quoting")
+        await until(lambda: panel.sign == "paused")
+    assert [each[:2] for each in kept] == [(False, "no quoter is running"), (True, "quoting")]
+    assert all(name.startswith("latch") for *_, name in kept)
+
+
+@pytest.mark.parametrize("more", [{}, {"remote": True}])
+async def test_remote_does_not_judge_this_boot(tmp_path: Path, more: dict[str, bool]) -> None:
+    """Whether the machine came up well is for hands to say, whatever is allowed from afar."""
+    settings = msgspec.structs.replace(SETTINGS, allow_remote_arm=True)
+    kept: list[bool] = []
+    async with guarding(tmp_path, settings=settings) as box:
+        box.control = Control(box.guardian, has_button=False, judge=lambda healthy, _: kept.append(healthy))
+        answer = await box.command("booted", HANDS if more else REMOTE, healthy=False, why="because", **more)
+        assert "for hands at the box" in answer["error"]
+        assert (kept, box.guardian.well) == ([], True)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{}, {"healthy": True}, {"healthy": "yes", "why": ""}, {"healthy": 1, "why": ""}, {"healthy": True, "why": 3}],
+)
+async def test_a_verdict_that_is_none(tmp_path: Path, wrong: dict[str, object]) -> None:
+    """What is not true or false, with a text, is refused with what is allowed, and nothing is kept."""
+    kept: list[bool] = []
+    async with guarding(tmp_path) as box:
+        box.control = Control(box.guardian, has_button=False, judge=lambda healthy, _: kept.append(healthy))
+        answer = await box.command("booted", **wrong)
+        assert answer["error"] == "allowed: healthy, true or false, and why, a text"
+        assert (kept, box.guardian.well) == ([], True)
+
+
+async def test_a_verdict_that_the_disk_does_not_take_is_shown_all_the_same(tmp_path: Path) -> None:
+    """The answer says that it is not kept; the lamps show it."""
+
+    def full(*_: object) -> None:
+        raise DeviceError("boot.json: the verdict on this boot was not kept: No space left on device")
+
+    async with guarding(tmp_path) as box:
+        box.control = Control(box.guardian, has_button=False, judge=full)
+        assert "not kept" in (await box.command("booted", healthy=False, why="no quoter"))["error"]
+        assert box.guardian.well is False
+
+
+async def test_a_wrong_set_up_keeps_from_arming_and_shows(tmp_path: Path) -> None:
+    """On a new card the lamps and the refusal name the set-up folder; once it is right the box is armed by hand."""
+    panel, sense = FakePanel(), FakeSense(setup="wifi.toml: ssid: missing")
+    async with guarding(tmp_path, armed=False, panel=panel, senses=(sense,)) as box:
+        await until(lambda: panel.sign == "setup")
+        assert "setup: wifi.toml: ssid: missing" in (await box.command("arm"))["error"]
+        await box.command("kill", reason="all the same")
+        await until(lambda: panel.sign == "latched")
+        sense.causes = {}
+        await until(lambda: not box.guardian.found)
+        assert (await box.command("arm"))["armed"] is True
+        sense.causes = {"setup": "quoter.toml: broken"}
+        await until(lambda: panel.sign == "setup")
+        assert (box.halt.state, box.control.status()["causes"]) == (PAUSED, ["setup"])

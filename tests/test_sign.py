@@ -8,9 +8,10 @@ import msgspec
 import pytest
 from runtime_builders import board_of
 
+from mmpi.device.lights import PATTERNS, TABLE
 from mmpi.instrument import MILLISECOND
 from mmpi.runtime.board import LATCHED, PAUSED, REDUCE, RUN
-from mmpi.runtime.sign import OLD, sign_of
+from mmpi.runtime.sign import OLD, UNWELL, sign_of
 from mmpi.runtime.watch import QuoterWatch
 
 QUOTING = {"state": "quoting", "reason": "", "mode": "live", "deadman": "ARMED", "instruments": {"BTC": {"reason": ""}}}
@@ -69,6 +70,11 @@ def test_without_a_quoter_it_waits(tmp_path: Path) -> None:
         (PAUSED, True, ("venue_session",), "no_network"),
         (PAUSED, True, ("power",), "power"),
         (PAUSED, True, ("temperature",), "paused"),
+        (PAUSED, True, ("setup",), "setup"),
+        (PAUSED, True, ("venue_session", "setup"), "setup"),
+        (PAUSED, True, ("setup", "power"), "power"),
+        (PAUSED, False, ("setup",), "stopping"),
+        (LATCHED, True, ("setup",), "latched"),
         (REDUCE, True, (), "stopping"),
         (LATCHED, True, ("pins",), "fault"),
         (PAUSED, True, ("reload",), "updating"),
@@ -77,3 +83,58 @@ def test_without_a_quoter_it_waits(tmp_path: Path) -> None:
 def test_a_halt(tmp_path: Path, state: int, proven: bool, causes: tuple[str, ...], sign: str) -> None:
     """Nothing is called latched, or paused, before zero orders are proven."""
     assert sign_of(state, proven, causes, QuoterWatch(tmp_path / "status"), 1) == sign
+
+
+@pytest.mark.parametrize(
+    ("state", "proven", "causes", "sign"),
+    [
+        (LATCHED, True, ("setup",), "setup"),
+        (LATCHED, False, ("setup",), "stopping"),
+        (LATCHED, True, ("setup", "pins"), "fault"),
+        (LATCHED, True, (), "latched"),
+    ],
+)
+def test_a_new_card(tmp_path: Path, state: int, proven: bool, causes: tuple[str, ...], sign: str) -> None:
+    """A box that nobody ever armed shows what is wrong in its set-up folder; nothing is called stopped for that."""
+    assert sign_of(state, proven, causes, QuoterWatch(tmp_path / "status"), 1, fresh=True) == sign
+
+
+@pytest.mark.parametrize(
+    ("change", "sign"),
+    [
+        ({}, "degraded"),
+        ({"mode": "practice"}, "degraded"),
+        ({"state": "blocked", "reason": "clock: not synchronised"}, "no_clock"),
+        ({"state": "blocked", "reason": "reconciling"}, "unhealthy"),
+    ],
+)
+def test_an_unhealthy_boot_that_may_quote(tmp_path: Path, change: dict[str, object], sign: str) -> None:
+    """It stops nothing, and shows: what quotes is not well, and what waits without a sign of its own says why."""
+    watch, now = watching(tmp_path, QUOTING | change)
+    assert sign_of(RUN, True, (), watch, now, well=False) == sign
+
+
+@pytest.mark.parametrize(
+    ("state", "proven", "causes", "sign"),
+    [
+        (PAUSED, True, ("quoter_died",), "unhealthy"),
+        (PAUSED, True, ("setup",), "setup"),
+        (PAUSED, True, ("power",), "power"),
+        (PAUSED, False, ("guardian_starting",), "starting"),
+        (LATCHED, True, (), "latched"),
+        (LATCHED, False, (), "stopping"),
+        (LATCHED, True, ("pins",), "fault"),
+    ],
+)
+def test_an_unhealthy_boot_that_is_halted(
+    tmp_path: Path, state: int, proven: bool, causes: tuple[str, ...], sign: str
+) -> None:
+    """What says more is shown all the same: a stop above all."""
+    assert sign_of(state, proven, causes, QuoterWatch(tmp_path / "status"), 1, well=False) == sign
+
+
+def test_what_an_unhealthy_boot_shows_has_a_pattern() -> None:
+    """Both sides of the table are signs, and nothing unhealthy is shown as something that is well."""
+    assert UNWELL.keys() | set(UNWELL.values()) <= PATTERNS.keys()
+    assert not UNWELL.keys() & set(UNWELL.values())
+    assert {pattern.name for pattern in TABLE if pattern.green} - UNWELL.keys() == {"degraded"}

@@ -85,7 +85,8 @@ def probe(box: Box, unit: str, code: str) -> dict[str, object]:
 
 def test_the_guardian_is_up_first_and_nobody_waits_for_the_quoter(box: Box) -> None:
     """The target is reached at once; the guardian is active before the quoter starts; a box without a venue and a
-    network comes up latched, with its quoter waiting, and quotes once there is a venue and a hand arms it."""
+    network comes up latched, with its quoter waiting, which is a healthy boot, and quotes once there is a venue and a
+    hand arms it."""
     box.check("systemctl", "stop", "practice")
     began = time.monotonic()
     box.check("systemctl", "start", "mmpi.target")
@@ -96,6 +97,9 @@ def test_the_guardian_is_up_first_and_nobody_waits_for_the_quoter(box: Box) -> N
     assert (box.show(GUARDIAN, "Type"), box.show(QUOTER, "Type")) == ("notify", "notify")
     assert box.show(QUOTER, "ActiveState") == "activating"
     assert box.status()["latch"] == "latched"
+    said = json.loads(box.check("mmpi", "health", "--json", "--timeout", "30"))
+    assert said["why"][0].startswith("waiting for the venue: ")
+    assert box.status()["guardian"]["boot"]["healthy"] is True
     box.check("systemctl", "start", "practice")
     box.wait(lambda: box.show(QUOTER, "ActiveState") == "active", 30, "the quoter")
     assert box.orders() == 0

@@ -10,6 +10,7 @@ import signal
 import sys
 import time
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
@@ -68,9 +69,10 @@ async def _guard(box: Box) -> bool:
         senses=parts.senses, panel=parts.panel, held=Held(paths.held), scope=scope_of(box), progress=systemd.progress,
     )  # fmt: skip
     boot = _boot(box)
-    last_end = await asyncio.to_thread(boot.last_end)
-    more = partial(_more, parts, last_end)
-    control = Control(guardian, has_button=parts.panel is not None, more=more)
+    last_end = await asyncio.to_thread(_look_back, boot, parts)
+    guardian.well = boot.verdict is None or boot.verdict.healthy
+    more, judge = partial(_more, parts, last_end, boot), partial(boot.judge, version=version("mmpi"))
+    control = Control(guardian, has_button=parts.panel is not None, more=more, judge=judge)
     parts.start(guardian.look)
     ended = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -103,9 +105,17 @@ async def _guard(box: Box) -> bool:
     return False
 
 
-def _more(parts: Parts, before: LastEnd) -> dict[str, Any]:
-    """Return what observers may see of the machine, and of how the run before ended."""
-    return {"box": parts.status(), "before": msgspec.to_builtins(before)}
+def _look_back(boot: BootRecord, parts: Parts) -> LastEnd:
+    """Return how the run before this one ended; what the set-up left is known from the first look on, too."""
+    parts.setup.look()
+    return boot.last_end()
+
+
+def _more(parts: Parts, before: LastEnd, boot: BootRecord) -> dict[str, Any]:
+    """Return what observers may see of the machine, of how the run before ended, and of this boot."""
+    verdict = boot.verdict
+    judged = msgspec.to_builtins(verdict) if verdict is not None else {"healthy": None, "why": "not yet judged"}
+    return {"box": parts.status(), "before": msgspec.to_builtins(before), "boot": judged}
 
 
 async def _finish(guardian: Guardian, guarding: "asyncio.Task[Any]", tasks: "list[asyncio.Task[Any]]") -> None:
@@ -140,7 +150,8 @@ async def _remember_boot(boot: BootRecord, guardian: Guardian, start_latched: st
     """Keep which boot this is, once what a new boot leads to is on the disk."""
     while start_latched and not guardian.disk.stored.latched:
         await asyncio.sleep(POLL_S)
-    await asyncio.to_thread(_remember, boot, before, clean=False)
+    # In the one thread that writes, as a verdict may come at the same time.
+    await guardian.disk.on_disk(partial(_remember, boot, before, clean=False))
 
 
 def _remember(boot: BootRecord, before: LastEnd, *, clean: bool) -> None:

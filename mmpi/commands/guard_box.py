@@ -9,6 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
+
 from mmpi.device import hardware_watchdog
 from mmpi.device.front_panel import FrontPanel
 from mmpi.device.host_health import HostHealth, HostLimits
@@ -24,6 +26,9 @@ HOST_S: Final = 2.0
 WATCHDOG_S: Final = 60.0
 GAUGE_S: Final = 1.0
 MEGABYTE: Final = 2**20
+MAX_RESULT: Final = 64 * 1024
+"""Bytes of a set-up's result; more is none."""
+MAX_ERROR: Final = 200
 
 
 class WatchdogSense:
@@ -42,6 +47,55 @@ class WatchdogSense:
         return {"hardware_watchdog": self.wrong} if self.wrong else {}
 
 
+class _Result(msgspec.Struct, frozen=True):
+    ok: bool
+    errors: list[str] = []
+
+
+class SetupSense:
+    """What the last set-up said of the folder on the card, in the file `path`; no file = this box is not set up so."""
+
+    def __init__(self, path: Path) -> None:
+        self.wrong = ""
+        self._path: Final = path
+        self._read: tuple[int, int, int] | None = None
+        """Which file was read last: inode, time, size."""
+
+    def look(self) -> None:
+        """Read the result if it is another than last time; may wait for the disk."""
+        try:
+            found = self._path.stat()
+            which = (found.st_ino, found.st_mtime_ns, found.st_size)
+            if which == self._read:
+                return
+            with self._path.open("rb") as file:
+                data = file.read(MAX_RESULT + 1)
+        except FileNotFoundError:
+            self.wrong, self._read = "", None
+        except OSError as error:
+            self.wrong, self._read = f"{self._path}: cannot be read: {error.strerror}", None
+        else:
+            self.wrong, self._read = _wrong(self._path, data), which
+
+    def present(self, now: Nanos) -> dict[str, str]:  # noqa: ARG002  # the guardian's protocol
+        """Return the cause `setup` with the first error, until a set-up was right."""
+        return {"setup": self.wrong} if self.wrong else {}
+
+
+def _wrong(path: Path, data: bytes) -> str:
+    """Return what is wrong by a set-up's result, "" = nothing."""
+    try:
+        if len(data) > MAX_RESULT:
+            return f"{path}: is no result of a set-up: more than {MAX_RESULT} bytes"
+        result = msgspec.json.decode(data, type=_Result)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        return f"{path}: is no result of a set-up: {error}"
+    if result.ok:
+        return ""
+    first = " ".join(result.errors[0].split()) if result.errors else ""
+    return first[:MAX_ERROR] or "the set-up does not say what is wrong"
+
+
 class Parts:
     """Everything of the box that the guardian asks, and the threads that read for it."""
 
@@ -50,11 +104,12 @@ class Parts:
         panel: FrontPanel | None,
         host: HostHealth,
         watchdog: WatchdogSense,
+        setup: SetupSense,
         power: PowerDuty | None,
         rounds: list[Rounds],
     ) -> None:
-        self.panel = panel
-        self.senses: list[Sense] = [host, watchdog, *([power] if power is not None else [])]
+        self.panel, self.setup = panel, setup
+        self.senses: list[Sense] = [host, watchdog, setup, *([power] if power is not None else [])]
         self._host, self._watchdog, self._power, self._rounds = host, watchdog, power, rounds
 
     def start(self, wake: Callable[[], object]) -> None:
@@ -94,11 +149,13 @@ def parts_of(box: Box) -> Parts:
         Path(box.paths.state_dir), sysfs_root=Path(box.host.sysfs_root), proc_root=Path(box.host.proc_root),
     )  # fmt: skip
     watchdog = WatchdogSense(box.watchdog.hardware_s, Path(box.host.sysfs_root))
-    rounds = [Rounds("host", HOST_S, host.sample)]
+    setup = SetupSense(Path(box.host.setup_result))
+    # A round of its own: another disk.
+    rounds = [Rounds("host", HOST_S, host.sample), Rounds("set-up", HOST_S, setup.look)]
     if box.watchdog.hardware_s:
         rounds.append(Rounds("hardware watchdog", WATCHDOG_S, watchdog.look))
     panel = FrontPanel(_panel_config(box)) if box.pins.backend != "none" else None
-    return Parts(panel, host, watchdog, _power(box, panel, rounds), rounds)
+    return Parts(panel, host, watchdog, setup, _power(box, panel, rounds), rounds)
 
 
 def _panel_config(box: Box) -> PanelConfig:

@@ -111,10 +111,21 @@ def _show_kept(summary: dict[str, Any], guardian: dict[str, Any]) -> None:
             print(f"          {repaired}")
     if before := guardian.get("before"):
         print(f"machine   before: {before['ended']}: {before['reason']}")
+    if boot := guardian.get("boot"):
+        print(f"boot      {_judged(boot)}")
     if storage:
         late = f"; {storage['oldest_s']:.0f} s not on the disk" if storage["oldest_s"] > 1 else ""
         worst = f"{storage['commits']} commits, slowest {storage['worst_commit_ms']:.0f} ms"
         print(f"journal   {storage['fault'] or 'kept'}; {worst}{late}")
+
+
+def _judged(boot: dict[str, Any]) -> str:
+    """Return what is known of this boot: healthy or not, why, when it was judged, and of which version."""
+    if boot["healthy"] is None:
+        return str(boot["why"])
+    after = f" {boot['uptime_s']:.0f} s after it" if boot["uptime_s"] is not None else ""
+    slot = f", slot {boot['slot']}" if boot["slot"] else ""
+    return f"{'healthy' if boot['healthy'] else 'NOT healthy'}{after}: {boot['why']}; mmpi {boot['version']}{slot}"
 
 
 def _show_box(guardian: dict[str, Any]) -> None:

@@ -120,6 +120,9 @@ class Host(Section):
     throttled_pauses: bool = choice(_HOST.throttled_pauses, "A processor slowed down, by the kernel's word.")
     sysfs_root: str = folder("Where the kernel's sysfs is. Empty = /sys.")
     proc_root: str = folder("Where the kernel's procfs is. Empty = /proc.")
+    setup_result: str = folder(
+        "File in which the image's set-up says whether all was right. Empty = /run/mmpi-box/setup.json."
+    )
 
 
 class Watchdog(Section):

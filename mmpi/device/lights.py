@@ -51,11 +51,16 @@ TABLE: Final = (
     Pattern("quoting", "quotes with real money; orders rest at the venue", (1800, 200), green=True),
     Pattern("practice", "quotes on paper or at a practice exchange", (1400, 200, 200, 200), green=True),
     Pattern("degraded", "quotes, but not everything is well: a market is left out, the venue refuses the dead-man "
-            "switch, or the request budget runs low", (1000, 200, 200, 200, 200, 200), green=True, amber=True),
+            "switch, the request budget runs low, or this boot was found not healthy",
+            (1000, 200, 200, 200, 200, 200), green=True, amber=True),
     Pattern("paused", "waits; `mmpi status` names why, and who ends it", (200, 1800),
             amber=True),
     Pattern("no_network", "waits for the venue: no connection, or no session yet", (200, 200, 200, 1400), amber=True),
     Pattern("no_clock", "waits for the right time", (200, 200, 200, 200, 200, 1000), amber=True),
+    Pattern("setup", "waits, or was never armed: the set-up folder on the card holds something that is wrong; "
+            "`mmpi status` names it", (600, 200, 600, 600), amber=True),
+    Pattern("unhealthy", "waits, and this boot was found not healthy; `mmpi status` names why, and after an update "
+            "the box may go back to the version before", (400, 200, 400, 200, 400, 400), amber=True),
     Pattern("power", "waits: the mains failed, it runs on its battery", (1000, 200, 200, 600), amber=True,
             beeps=(400, 200, 400, 0)),
     Pattern("starting", "starts; nothing is placed yet", (1000, 1000), amber=True),
@@ -232,7 +237,8 @@ to be shown twelve times a second; when it has said nothing for two seconds, its
 Green: it quotes. Amber: it waits. Red: it is stopped and needs a person. Each sign has a rhythm of its own, so it can
 be told without seeing colours. What quotes is mostly on, and blinks off once, twice or three times; what waits is
 mostly off, and blinks on once, twice or three times; what is stopped blinks evenly, the faster the less is certain.
-Amber and red together: stopped, and waiting for the proof.
+Amber and red together: stopped, and waiting for the proof. Long flashes of amber between short pauses: something is to
+be mended, two of them in the set-up folder, three in this boot.
 """
 _BELOW: Final = """
 What is shown is proven: `quoting` needs a word of the quoter that is younger than two seconds, `latched` two empty

@@ -14,12 +14,30 @@ from mmpi.runtime.watch import Glance, QuoterWatch
 OLD: Final[Nanos] = 2 * SECOND
 """A quoter's word that is older says nothing about now."""
 PLAY_MODES: Final = ("paper", "practice")
+UNWELL: Final = {"quoting": "degraded", "practice": "degraded", "paused": "unhealthy"}
+"""What a boot that was found not healthy shows in place of these. What says more than they do is shown all the same."""
 
 
-def sign_of(state: int, proven: bool, causes: Container[str], watch: QuoterWatch, now: Nanos) -> str:
-    """Return the name of the sign; `proven`: zero orders are verified, and what is latched is on the disk."""
+def sign_of(
+    state: int, proven: bool, causes: Container[str], watch: QuoterWatch, now: Nanos,
+    *, well: bool = True, fresh: bool = False,
+) -> str:  # fmt: skip
+    """Return the name of the sign; `proven`: zero orders are verified, and what is latched is on the disk.
+
+    `well`: this boot was not found unhealthy; `fresh`: there is no latch of anybody's making, so nobody ever armed.
+    """
+    sign = _sign_of(state, proven, causes, watch, now, fresh)
+    return sign if well else UNWELL.get(sign, sign)
+
+
+def _sign_of(
+    state: int, proven: bool, causes: Container[str], watch: QuoterWatch, now: Nanos, fresh: bool
+) -> str:
     if "pins" in causes:
         return "fault"
+    if state == LATCHED and proven and fresh and "setup" in causes:
+        # A new card: what keeps it from being armed is what its owner looks for.
+        return "setup"
     if state == LATCHED:
         return "latched" if proven else "stopping"
     if "reload" in causes:
@@ -30,7 +48,7 @@ def sign_of(state: int, proven: bool, causes: Container[str], watch: QuoterWatch
         return _running(watch.glance(), watch.alive, watch.age(now))
     if not proven:
         return "starting" if "guardian_starting" in causes else "stopping"
-    for cause, sign in (("power", "power"), ("venue_session", "no_network")):
+    for cause, sign in (("power", "power"), ("setup", "setup"), ("venue_session", "no_network")):
         if cause in causes:
             return sign
     return "paused"
