@@ -14,12 +14,12 @@ from typing import Final
 
 from image.debian import UnavailableError
 
-ENVIRONMENT: Final = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", "TZ": "UTC", "HOME": "/root"}
+ENVIRONMENT: Final = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", "TZ": "UTC", "HOME": "/tmp"}
 INSIDE: Final = """\
 set -e
 mount -t proc proc "$1/proc" 2>/dev/null || mount --rbind /proc "$1/proc"
 mount --rbind /dev "$1/dev"
-mount --bind "$2" "$1/work"
+mount --bind "$2" "$1/mnt"
 root=$1
 shift 2
 umask 022
@@ -35,7 +35,7 @@ class Builder:
         self._epoch: Final = epoch
 
     def run(self, folder: Path, *command: str, env: Mapping[str, str] | None = None, data: bytes = b"") -> bytes:
-        """Return what a tool printed; it sees `folder` as /work. UnavailableError with its last words if it failed.
+        """Return what a tool printed; it sees `folder` as /mnt. UnavailableError with its last words if it failed.
 
         Without root, a user namespace of its own is made for it.
         """

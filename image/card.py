@@ -76,7 +76,7 @@ def fat(files: Mapping[str, bytes], builder: Builder, scratch: Path, epoch: int)
         *(f"mmd -i firmware.fat '::{name}'" for name in folders),
         *(f"mcopy -m -i firmware.fat 'fat/{name}' '::{name}'" for name in sorted(files)),
     ]
-    builder.script(scratch, "cd /work\n" + "\n".join(lines))
+    builder.script(scratch, "cd /mnt\n" + "\n".join(lines))
     return image
 
 
@@ -96,7 +96,7 @@ def ext4(name: str, tree: Tree, partition: Partition, builder: Builder, scratch:
     features += "" if partition is DATA else ",^has_journal,^resize_inode"
     builder.run(
         scratch, "mke2fs", "-q", "-F", "-t", "ext4", "-b", "4096", "-m", "1", "-O", features, "-L", name, "-U", uuid,
-        "-E", *more, "-d", f"/work/{name}.tar", f"/work/{image.name}", env={"E2FSPROGS_FAKE_TIME": str(epoch)},
+        "-E", *more, "-d", f"/mnt/{name}.tar", f"/mnt/{image.name}", env={"E2FSPROGS_FAKE_TIME": str(epoch)},
     )  # fmt: skip
     return image
 
@@ -107,7 +107,7 @@ def erofs(tree: bytes, builder: Builder, scratch: Path, epoch: int) -> Path:
     uuid = f"{DISK_ID:08x}-0000-4000-8000-{ROOT_A.number:012x}"
     builder.run(
         scratch, "mkfs.erofs", "--quiet", "-zlz4hc,9", "-Efragments,dedupe", "-C65536", f"-T{epoch}", "--all-time",
-        "-U", uuid, "--tar=f", "/work/root.erofs", "/work/root.tar",
+        "-U", uuid, "--tar=f", "/mnt/root.erofs", "/mnt/root.tar",
     )  # fmt: skip
     image = scratch / "root.erofs"
     if image.stat().st_size > ROOT_A.size * MIB * 9 // 10:
@@ -126,7 +126,7 @@ def assemble(parts: Mapping[Partition, Path], out: Path, builder: Builder) -> No
         for each in LAYOUT
     ]
     table = f"label: dos\nlabel-id: 0x{DISK_ID:08x}\nunit: sectors\n\n" + "\n".join(lines) + "\n"
-    builder.run(out.parent, "sfdisk", "-q", "--no-reread", "--no-tell-kernel", f"/work/{out.name}", data=table.encode())
+    builder.run(out.parent, "sfdisk", "-q", "--no-reread", "--no-tell-kernel", f"/mnt/{out.name}", data=table.encode())
     with out.open("r+b") as image:
         for partition, path in parts.items():
             if path.stat().st_size > partition.size * MIB:

@@ -49,12 +49,12 @@ def check_imports(tree: Tree, builder: Builder, scratch: Path, say: Callable[[st
     wanted = {path: entry for path, entry in tree.items() if path.startswith(("usr/lib/aarch64", "usr/lib/python3",
               "usr/lib/mmpi", "usr/lib/ld-", "lib", "bin", "usr/bin/python", "etc/ssl"))}  # fmt: skip
     (scratch / "check.tar").write_bytes(tar(wanted | {"check.py": file(PROGRAM)}, 0))
-    builder.script(scratch, "cd /work; mkdir check; tar -xf check.tar -C check --no-same-owner; rm check.tar")
+    builder.script(scratch, "cd /mnt; mkdir check; tar -xf check.tar -C check --no-same-owner; rm check.tar")
     for processor in PROCESSORS:
-        env = {"PYTHONHOME": "/work/check/usr", "PYTHONPATH": f"/work/check/{SITE}"}
-        command = ("qemu-aarch64", "-L", "/work/check", "-cpu", processor, "/work/check/usr/bin/python3.13", "-B", "-s")
-        out = builder.run(scratch, *command, "/work/check/check.py", *names, env=env)
+        env = {"PYTHONHOME": "/mnt/check/usr", "PYTHONPATH": f"/mnt/check/{SITE}"}
+        command = ("qemu-aarch64", "-L", "/mnt/check", "-cpu", processor, "/mnt/check/usr/bin/python3.13", "-B", "-s")
+        out = builder.run(scratch, *command, "/mnt/check/check.py", *names, env=env)
         if out.strip() != str(len(names)).encode():
             raise UnavailableError(f"{processor}: {out.decode()!r} of {len(names)} extensions")
         say(f"{len(names)} extension modules imported on a {processor}")
-    builder.script(scratch, "rm -rf /work/check")
+    builder.script(scratch, "rm -rf /mnt/check")

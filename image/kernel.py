@@ -75,7 +75,7 @@ class Kernel:
             "proc": folder(),
             "sys": folder(),
             "run": folder(),
-            "root": folder(),
+            "new": folder(),
             "usr/lib": link("../lib"),
         }
         for name in CHECKER_LIBRARIES:
@@ -93,7 +93,7 @@ class Kernel:
         for path, data in files.items():
             (base / path).parent.mkdir(parents=True, exist_ok=True)
             (base / path).write_bytes(data)
-        self._builder.run(self._scratch / "depmod", "depmod", "-b", "/work", self.release)
+        self._builder.run(self._scratch / "depmod", "depmod", "-b", "/mnt", self.release)
         made = {path.name: path.read_bytes() for path in base.glob("modules.*") if path.name not in files}
         shutil.rmtree(self._scratch / "depmod")
         return made
@@ -103,14 +103,14 @@ def uimages(kernel: Kernel, initrd: bytes, builder: Builder, scratch: Path) -> t
     """Return kernel and initial file system as U-Boot takes them, each with a checksum that it looks at."""
     (scratch / "kernel.gz").write_bytes(gzip.compress(kernel.image, 9, mtime=0))
     (scratch / "initrd").write_bytes(initrd)
-    builder.script(scratch, "cd /work; zstd -q -19 -T1 initrd -o initrd.zst")
+    builder.script(scratch, "cd /mnt; zstd -q -19 -T1 initrd -o initrd.zst")
     for source, kind, compressed, name in (
         ("kernel.gz", "kernel_noload", "gzip", "kernel"),
         ("initrd.zst", "ramdisk", "none", "initrd"),
     ):
         builder.run(
             scratch, "mkimage", "-A", "arm64", "-O", "linux", "-T", kind, "-C", compressed, "-a", "0", "-e", "0", "-n",
-            name, "-d", f"/work/{source}", f"/work/{name}.uimg",
+            name, "-d", f"/mnt/{source}", f"/mnt/{name}.uimg",
         )  # fmt: skip
     return (scratch / "kernel.uimg").read_bytes(), (scratch / "initrd.uimg").read_bytes()
 

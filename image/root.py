@@ -102,7 +102,7 @@ def own(wheels: Tree) -> Tree:
 
 def settings(epoch: int) -> Tree:
     """Return what an empty system needs besides packages: folders, links, our own files, a first date."""
-    empty = ("data", "boot/firmware", "dev", "proc", "sys", "run", "mnt", "home", "var/log", "var/cache")
+    empty = ("data", "boot/firmware", "dev", "proc", "sys", "run", "mnt", "home", "srv", "var/log", "var/cache")
     tree: Tree = {path: folder() for path in empty}
     tree |= {"root": folder(0o700), "tmp": folder(0o1777), "var/tmp": folder(0o1777), "etc/credstore": folder(0o700)}
     tree |= {
@@ -114,6 +114,15 @@ def settings(epoch: int) -> Tree:
         "etc/credstore.encrypted": link("/data/settings/credstore"),
         "etc/tmpfiles.d/credstore.conf": link("/dev/null"),
         "etc/tmpfiles.d/provision.conf": link("/dev/null"),
+        # Nothing was updated since the image was made, so there is nothing to be made anew at a boot.
+        "etc/.updated": file(f"TIMESTAMP_NSEC={epoch}000000000\n"),
+        "var/.updated": file(f"TIMESTAMP_NSEC={epoch}000000000\n"),
+        "etc/systemd/system/systemd-binfmt.service": link("/dev/null"),
+        "etc/systemd/system/proc-sys-fs-binfmt_misc.automount": link("/dev/null"),
+        "etc/systemd/system/proc-sys-fs-binfmt_misc.mount": link("/dev/null"),
+        "etc/systemd/system/ldconfig.service": link("/dev/null"),
+        "etc/default/locale": file(""),
+        "etc/vconsole.conf": file(""),
         "usr/bin/awk": link("mawk"),
         "usr/bin/pager": link("less"),
         "usr/lib/clock-epoch": file(f"{epoch}\n"),
@@ -166,11 +175,11 @@ def settled(tree: Tree, builder: Builder, scratch: Path, epoch: int) -> Tree:
 
 
 SETTLE: Final = """\
-cd /work
+cd /mnt
 mkdir root
 tar -xf root.tar -C root --no-same-owner
-systemd-sysusers --root=/work/root
-systemctl --root=/work/root preset-all 2>/dev/null
+systemd-sysusers --root=/mnt/root
+systemctl --root=/mnt/root preset-all 2>/dev/null
 cat root/usr/share/ca-certificates/mozilla/*.crt >root/etc/ssl/certs/ca-certificates.crt
 for each in root/usr/share/ca-certificates/mozilla/*.crt; do
     name=${each##*/}
@@ -183,7 +192,7 @@ openssl rehash root/etc/ssl/certs
 umount /usr/share/ca-certificates
 # A file's bytecode depends on what else its process compiled before: one process each, always in the same order.
 for folder in "$1" "$2"; do
-    python3.13 -m compileall -q --invalidation-mode unchecked-hash -s /work/root -p / "root/$folder" >/dev/null &
+    python3.13 -m compileall -q --invalidation-mode unchecked-hash -s /mnt/root -p / "root/$folder" >/dev/null &
 done
 wait
 cd root

@@ -59,14 +59,14 @@ def _locked(role: str) -> Callable[[], Mapping[str, bytes]]:
 
 
 def _builder_inputs() -> dict[str, bytes]:
-    return {**_locked("builder")(), "how": b"2"}
+    return {**_locked("builder")(), "how": b"3"}
 
 
 def _make_builder(work: Work) -> None:
     """Unpack the tools."""
     files = lock.files(lock.load(), "builder", work.downloads / "debs")
     target = work.folder / "root"
-    for name in ("proc", "dev", "work", "tmp", "root", "usr/bin", "usr/sbin", "usr/lib", "usr/lib64"):
+    for name in ("proc", "dev", "mnt", "tmp", "root", "usr/bin", "usr/sbin", "usr/lib", "usr/lib64"):
         (target / name).mkdir(parents=True, exist_ok=True)
     for name in ("bin", "sbin", "lib", "lib64"):
         (target / name).symlink_to(f"usr/{name}")
@@ -195,7 +195,7 @@ def _make_card(work: Work) -> None:
 
 
 UBOOT: Final = """\
-cd /work
+cd /mnt
 mkimage -A arm64 -T script -C none -n mmpi -d boot.cmd boot.scr >/dev/null
 mkenvimage -s 0x4000 -o env-rpi.img env-rpi.txt
 mkenvimage -s 0x40000 -o env-virt.img env-virt.txt
@@ -232,7 +232,7 @@ def _make_image(work: Work) -> None:
 
 
 IMAGE: Final = """\
-cd /work
+cd /mnt
 bmaptool -q create -o "${1%.img}.bmap" "$1"
 zstd -q -12 -T0 --long=27 "$1" -o "$1.zst"
 """

@@ -1,0 +1,1 @@
+"""Rigs: whole machines on which scenarios are played: power, console, network, pins, storage and clock."""

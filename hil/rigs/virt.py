@@ -1,0 +1,241 @@
+"""Virt: the shipped image in an emulated arm64 machine, through U-Boot and the boot script that is on the card.
+
+The machine is QEMU's `virt`: its own U-Boot (of the same Debian release) in place of a Pi's firmware, virtio in place
+of the card reader and of the network, a PL061 of eight lines in place of the header. Everything else is the card's.
+
+    build = Build()
+    card = Card(build, tmp_path / "card.img")
+    card.put({"authorized_keys": key, ...})
+    with Virt(build, card, tmp_path) as box:
+        box.wait_up()
+        box.check("mmpi", "status")
+        box.drive(KILL, 1)
+
+Invariant: nothing outlives the `with` block; nothing of the host is reached by the guest but what `forward` names.
+It must not know scenarios.
+"""
+
+import json
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final
+
+from hil.emulator import DIES_WITH_US, EMULATOR, Lines, Serial, command, connected, disk_options, ensure_emulator
+from hil.rigs.card import Build, Card
+from image.debian import UnavailableError
+
+UP_S: Final = 300.0
+"""From power to a shell by SSH: 60 s on an idle core."""
+KILL, SECOND, ARM, POWER, GREEN, AMBER, RED = 5, 4, 2, 0, 6, 7, 1
+"""Lines of the chip; line 3 is the emulator's own power button."""
+PINS: Final = f"""
+[pins]
+backend = "gpiod"
+chip = "/dev/gpiochip0"
+kill = {KILL}
+kill_second = {SECOND}
+arm = {ARM}
+green = {GREEN}
+amber = {AMBER}
+red = {RED}
+"""
+
+
+class Key:
+    """A key pair for SSH, made in `folder`."""
+
+    def __init__(self, folder: Path) -> None:
+        if shutil.which("ssh") is None or shutil.which("ssh-keygen") is None:
+            raise UnavailableError("no ssh and ssh-keygen on this machine (package openssh-client)")
+        self.path: Final = folder / "key"
+        command_ = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "rig", "-f", str(self.path)]
+        subprocess.run(command_, check=True, stdin=subprocess.DEVNULL)
+        self.public: Final = self.path.with_suffix(".pub").read_bytes()
+
+
+class Virt:
+    """One machine with a card in it, switched on from `with` to the block's end."""
+
+    def __init__(
+        self,
+        build: Build,
+        card: Card,
+        folder: Path,
+        *,
+        key: Key | None = None,
+        disk: Path | None = None,
+        more: str = "",
+        memory_mb: int = 1024,
+        clock: str = "",
+        network: bool = True,
+    ) -> None:
+        """`disk`: the socket of a ServedDisk with the card's content, instead of the card's own file.
+
+        `more` is added to the kernel's command line, `clock` is what the machine's clock begins with (ISO 8601).
+        """
+        self.card, self._build, self._folder, self._key = card, build, folder, key
+        self._disk, self._more, self._memory_mb, self._clock = disk, more, memory_mb, clock
+        self._network = network
+        self._port = 0
+
+    def __enter__(self) -> "Virt":
+        """Switch it on; UnavailableError if this machine cannot emulate one."""
+        ensure_emulator()
+        with ExitStack() as stack:
+            self._place = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mmpi-virt-")))
+            self._port = _free_port()
+            self._process = self._emulator(self.card.flash(self._build, self._more))
+            self.began = time.monotonic()
+            self._serial = Serial(self._process)
+            stack.callback(self._serial.end)
+            self._lines = Lines(self._place)
+            stack.callback(self._lines.close)
+            self.drive(KILL, 0)
+            for line in (SECOND, ARM, POWER):
+                self.drive(line, 1)
+            self._owned = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Pull the plug, if it was not done."""
+        self._hang_up()
+        self._owned.close()
+
+    @property
+    def serial(self) -> str:
+        """Return all that the machine has written to its serial line."""
+        return self._serial.text
+
+    def wait_serial(self, pattern: str, timeout_s: float = UP_S) -> str:
+        """Return the next match on the serial line, later than what was waited for before; TimeoutError if none."""
+        return self._serial.wait(pattern, timeout_s)
+
+    def wait_up(self, timeout_s: float = UP_S) -> None:
+        """Wait until SSH answers; TimeoutError with the serial line's end."""
+        deadline = time.monotonic() + timeout_s
+        while self.run("true", timeout_s=30).returncode != 0:
+            if time.monotonic() > deadline or self._process.poll() is not None:
+                raise TimeoutError(f"no shell after {timeout_s:.0f} s; the serial line: {self.serial[-3000:]}")
+            time.sleep(1)
+
+    def run(self, *words: str, data: bytes = b"", timeout_s: float = 120) -> "subprocess.CompletedProcess[bytes]":
+        """Return how a command ended, run by the machine's shell as root over SSH."""
+        assert self._key is not None
+        line = " ".join(words)
+        return subprocess.run(
+            [
+                "ssh", "-q", "-i", str(self._key.path), "-p", str(self._port), "-o", "StrictHostKeyChecking=no", "-o",
+                "UserKnownHostsFile=/dev/null", "-o", "IdentitiesOnly=yes", "-o", "ConnectTimeout=20", "-o",
+                "ControlMaster=auto", "-o", f"ControlPath={self._place}/ssh", "-o", "ControlPersist=600",
+                "root@127.0.0.1", line,
+            ],
+            input=data, capture_output=True, timeout=timeout_s, check=False,
+        )  # fmt: skip
+
+    def check(self, *words: str, data: bytes = b"", timeout_s: float = 120) -> str:
+        """Return what a command printed; AssertionError with its stderr if it failed."""
+        done = self.run(*words, data=data, timeout_s=timeout_s)
+        assert done.returncode == 0, f"{' '.join(words)}: exit {done.returncode}: {done.stderr.decode()[-2000:]}"
+        return done.stdout.decode("utf-8", "replace")
+
+    def status(self) -> dict[str, Any]:
+        """Return what `mmpi status --json` says."""
+        found: dict[str, Any] = json.loads(self.check("mmpi status --json"))
+        return found
+
+    def drive(self, line: int, level: int) -> None:
+        """Put a level on an input of the header."""
+        self._lines.drive(line, level)
+
+    def output(self, line: int) -> int | None:
+        """Return the level of an output of the header."""
+        return self._lines.output(line)
+
+    def changes(self, line: int, enough: int, within_s: float = 40.0) -> int:
+        """Return how often an output changed: as soon as it is enough, or when the time is over."""
+        end, last, count = time.monotonic() + within_s, self.output(line), 0
+        while count < enough and time.monotonic() < end:
+            level = self.output(line)
+            count += level != last
+            last = level
+            time.sleep(0.01)
+        return count
+
+    def bytes_written(self) -> int:
+        """Return the bytes written to the card since the machine was switched on."""
+        stats = self._monitor("query-blockstats")
+        return int(next(each["stats"]["wr_bytes"] for each in stats if each.get("device") == "disk0"))
+
+    def cut(self) -> None:
+        """Take the power away, at once."""
+        self._process.send_signal(signal.SIGKILL)
+        self._process.wait()
+
+    def power_off(self, timeout_s: float = 120) -> None:
+        """Shut it down as its owner does, and wait until it is off."""
+        self.run("systemctl --no-block poweroff")
+        self._process.wait(timeout_s)
+
+    def cable(self, *, plugged: bool) -> None:
+        """Plug the network cable in, or pull it out."""
+        self._monitor("set_link", name="n0", up=plugged)
+
+    def password_login(self) -> "subprocess.CompletedProcess[bytes]":
+        """Return how a login without a key ends."""
+        return subprocess.run(
+            [
+                "ssh", "-v", "-p", str(self._port), "-o", "StrictHostKeyChecking=no", "-o",
+                "UserKnownHostsFile=/dev/null", "-o", "PubkeyAuthentication=no", "-o", "PreferredAuthentications=password,keyboard-interactive", "-o",
+                "BatchMode=yes", "-o", "ConnectTimeout=30", "root@127.0.0.1", "true",
+            ],
+            capture_output=True, timeout=60, check=False,
+        )  # fmt: skip
+
+    def _monitor(self, name: str, **arguments: Any) -> Any:
+        with connected(self._place / "qmp2") as monitor, monitor.makefile("rw") as stream:
+            stream.readline()
+            command(stream, "qmp_capabilities")
+            return command(stream, name, **arguments)
+
+    def _hang_up(self) -> None:
+        control = self._place / "ssh"
+        if control.exists():
+            quit_ = ["ssh", "-q", "-o", f"ControlPath={control}", "-O", "exit", "root@127.0.0.1"]
+            subprocess.run(quit_, capture_output=True, check=False)
+
+    def _emulator(self, flash: Path) -> "subprocess.Popen[bytes]":
+        firmware = self._build.run("card") / "virt-u-boot.bin"
+        if self._disk is not None:
+            disk: Sequence[str] = list(disk_options([self._disk]))
+        else:
+            drive = f"if=none,id=disk0,format=raw,file={self.card.path},cache=writeback"
+            disk = ["-drive", drive, "-device", "virtio-blk-pci,drive=disk0,romfile="]
+        net = ["-device", "virtio-net-pci,netdev=n0,romfile=", "-netdev",
+               f"user,id=n0,restrict=on,hostfwd=tcp:127.0.0.1:{self._port}-:22"] if self._network else []  # fmt: skip
+        clock = ["-rtc", f"base={self._clock},clock=vm"] if self._clock else []
+        return subprocess.Popen(
+            [
+                *DIES_WITH_US, EMULATOR, "-M", "virt", "-accel", "tcg,thread=multi", "-cpu", "cortex-a53", "-m",
+                str(self._memory_mb), "-smp", "2", "-nodefaults", "-display", "none", "-bios", str(firmware), "-drive",
+                f"if=pflash,unit=1,format=raw,file={flash}", *disk, *net, *clock, "-device", "virtio-rng-pci",
+                "-device", "i6300esb", "-action", "watchdog=reset", "-serial", "stdio", "-qtest",
+                f"unix:{self._place}/qtest,server=on,wait=off", "-qtest-log", "none", "-qmp",
+                f"unix:{self._place}/qmp,server=on,wait=off", "-qmp", f"unix:{self._place}/qmp2,server=on,wait=off",
+            ],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, bufsize=0,
+        )  # fmt: skip
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
