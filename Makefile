@@ -12,10 +12,10 @@ BOOTSTRAP := @VENV="$(VENV)" PYTHON="$(PYTHON)" scripts/bootstrap
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test setup oracle lint unit slow bench campaign lock
+.PHONY: help demo test setup oracle lint unit slow bench campaign image image-lock lock
 
 help: ## print this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 demo: ## watch the market maker work on a generated market: make demo ARGS="--seconds 20 --json"
 	$(BOOTSTRAP) run
@@ -51,6 +51,12 @@ bench: setup ## measure speed and memory; the table is written to bench/table.tx
 
 campaign: setup ## random faults, kills and power cuts in numbers, and what did not run: make campaign ARGS="--seeds 1-100"
 	@$(BIN)/python -m tests.campaigns $(ARGS)
+
+image: setup ## make the SD card's image in dist/ from locked packages (root, or user namespaces); ARGS="--list"
+	@image/build $(ARGS)
+
+image-lock: setup ## write image/packages.lock anew from what this machine's Debian mirror has now
+	@image/build --lock
 
 lock: setup ## write requirements/*.txt anew; newer versions: make lock ARGS=--upgrade
 	@VENV="$(VENV)" scripts/lock $(ARGS)

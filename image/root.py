@@ -44,6 +44,12 @@ from mmpi.cli import main
 sys.exit(main())
 """
 CHANGED: Final = ("etc/passwd", "etc/group", "etc/shadow", "etc/gshadow")
+MASKED: Final = (
+    "getty-static.service", "ldconfig.service", "proc-sys-fs-binfmt_misc.automount", "proc-sys-fs-binfmt_misc.mount",
+    "sshd-unix-local.socket", "systemd-binfmt.service", "systemd-logind.service", "systemd-pcrphase.service",
+    "systemd-networkd-wait-online.service", "systemd-pcrphase-sysinit.service", "systemd-update-done.service",
+)  # fmt: skip
+"""Nobody logs in but by SSH, nothing waits for a network, and no cache is made anew on a root that never changes."""
 DAY_S: Final = 86_400
 
 
@@ -117,10 +123,8 @@ def settings(epoch: int) -> Tree:
         # Nothing was updated since the image was made, so there is nothing to be made anew at a boot.
         "etc/.updated": file(f"TIMESTAMP_NSEC={epoch}000000000\n"),
         "var/.updated": file(f"TIMESTAMP_NSEC={epoch}000000000\n"),
-        "etc/systemd/system/systemd-binfmt.service": link("/dev/null"),
-        "etc/systemd/system/proc-sys-fs-binfmt_misc.automount": link("/dev/null"),
-        "etc/systemd/system/proc-sys-fs-binfmt_misc.mount": link("/dev/null"),
-        "etc/systemd/system/ldconfig.service": link("/dev/null"),
+        **{f"etc/systemd/system/{name}": link("/dev/null") for name in MASKED},
+        "etc/systemd/system/default.target": link("/usr/lib/systemd/system/multi-user.target"),
         "etc/default/locale": file(""),
         "etc/vconsole.conf": file(""),
         "usr/bin/awk": link("mawk"),

@@ -24,7 +24,9 @@ COMMANDS: Final = {
     "flatten": ("asking", "sell what is held, by orders that can only reduce, and stay paused"),
     "reload": ("asking", "check the configuration, and have both daemons begin anew with it"),
     "status": ("status", "what the box is doing now"),
+    "health": ("health", "wait until this boot is healthy, and tell the guardian whether it is"),
     "selftest": ("selftest", "walk through buttons and lamps after wiring"),
+    "setup": ("setup", "take over the folder mmpi-setup of the card, as the image does at every boot"),
     "check": ("settings", "check the configuration; print every value and where it comes from"),
     "schema": ("settings", "print the JSON Schema of the configuration"),
     "backtest": ("backtest", "run the quoter over recorded or generated market data"),
@@ -159,6 +161,11 @@ def _run(command: argparse.ArgumentParser) -> None:
     command.add_argument("--wait", action="store_true", help=text)
 
 
+def _health(command: argparse.ArgumentParser) -> None:
+    text = "wait so long at most (default 180)"
+    command.add_argument("--timeout", type=positive, default=180.0, metavar="SECONDS", help=text)
+
+
 def _reasoned(command: argparse.ArgumentParser) -> None:
     command.add_argument("--reason", default="by hand", help="written into journal and status")
 
@@ -170,6 +177,13 @@ def _kill(command: argparse.ArgumentParser) -> None:
 def _selftest(command: argparse.ArgumentParser) -> None:
     text = "nobody is there: this program plays the person, too; virtual pins only"
     command.add_argument("--unattended", action="store_true", help=text)
+
+
+def _setup(command: argparse.ArgumentParser) -> None:
+    places = {"folder": "/boot/firmware/mmpi-setup", "data": "/data", "result-file": "/run/mmpi-box/setup.json"}
+    for name, where in places.items():
+        command.add_argument(f"--{name}", type=folder, default=Path(where), metavar="PATH", help=f"default {where}")
+    command.add_argument("--no-mount", action="store_true", help="the folder can be written: remount nothing")
 
 
 def _check(command: argparse.ArgumentParser) -> None:
@@ -311,12 +325,8 @@ def _bundle(part: argparse.ArgumentParser) -> None:
 
 
 _JOURNAL: Final[dict[str, Callable[[argparse.ArgumentParser], None]]] = {
-    "cat": _cat,
-    "tail": _tail,
-    "export": _export,
-    "prune": _prune,
-    "bundle": _bundle,
-}
+    "cat": _cat, "tail": _tail, "export": _export, "prune": _prune, "bundle": _bundle,
+}  # fmt: skip
 
 
 def _practice(command: argparse.ArgumentParser) -> None:
@@ -373,8 +383,10 @@ _OPTIONS: Final[dict[str, Callable[[argparse.ArgumentParser], None]]] = {
     "demo": _demo,
     "run": _run,
     "kill": _kill,
+    "health": _health,
     "pause": _reasoned,
     "flatten": _reasoned,
+    "setup": _setup,
     "check": _check,
     "selftest": _selftest,
     "backtest": _backtest,

@@ -508,6 +508,28 @@ def test_status_of_nothing(run: Run) -> None:
     assert lines[1:3] == ["quoter    no quoter has run", "guardian  not running"]
 
 
+VERDICT = {"healthy": True, "why": "quoting", "uptime_s": 41.4, "version": "0.1.0", "slot": "B"}
+
+
+@pytest.mark.parametrize(
+    ("boot", "line"),
+    [
+        (VERDICT, "boot      healthy 41 s after it: quoting; mmpi 0.1.0, slot B"),
+        (VERDICT | {"slot": "", "uptime_s": None}, "boot      healthy: quoting; mmpi 0.1.0"),
+        (VERDICT | {"healthy": False, "why": "pins"}, "boot      NOT healthy 41 s after it: pins; mmpi 0.1.0, slot B"),
+        ({"healthy": None, "why": "not yet judged"}, "boot      not yet judged"),
+    ],
+)
+def test_status_tells_of_this_boot(
+    run: Run, guardian: Callable[..., Guardian], boot: dict[str, object], line: str
+) -> None:
+    """What `mmpi health` found of this boot stands beside how the last run ended, in words and as JSON."""
+    guardian({**STATUS, "before": {"ended": "power", "reason": "the supply"}, "boot": boot})
+    lines = run("status").out.splitlines()
+    assert lines[lines.index("machine   before: power: the supply") + 1] == line
+    assert run("status", "--json").json()["guardian"]["boot"] == boot
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("checked")
 def test_status_after_a_run(

@@ -1,7 +1,8 @@
 """Virt: the shipped image in an emulated arm64 machine, through U-Boot and the boot script that is on the card.
 
-The machine is QEMU's `virt`: its own U-Boot (of the same Debian release) in place of a Pi's firmware, virtio in place
-of the card reader and of the network, a PL061 of eight lines in place of the header. Everything else is the card's.
+The machine is QEMU's `virt`, without ACPI (with it and a firmware there is no GPIO chip): its own U-Boot, of the same
+Debian release, in place of a Pi's firmware, virtio in place of the card reader and of the network, a PL061 of eight
+lines in place of the header. Everything else is the card's.
 
     build = Build()
     card = Card(build, tmp_path / "card.img")
@@ -195,8 +196,9 @@ class Virt:
         return subprocess.run(
             [
                 "ssh", "-v", "-p", str(self._port), "-o", "StrictHostKeyChecking=no", "-o",
-                "UserKnownHostsFile=/dev/null", "-o", "PubkeyAuthentication=no", "-o", "PreferredAuthentications=password,keyboard-interactive", "-o",
-                "BatchMode=yes", "-o", "ConnectTimeout=30", "root@127.0.0.1", "true",
+                "UserKnownHostsFile=/dev/null", "-o", "PubkeyAuthentication=no", "-o",
+                "PreferredAuthentications=password,keyboard-interactive", "-o", "BatchMode=yes",
+                "-o", "ConnectTimeout=30", "root@127.0.0.1", "true",
             ],
             capture_output=True, timeout=60, check=False,
         )  # fmt: skip
@@ -225,7 +227,8 @@ class Virt:
         clock = ["-rtc", f"base={self._clock},clock=vm"] if self._clock else []
         return subprocess.Popen(
             [
-                *DIES_WITH_US, EMULATOR, "-M", "virt", "-accel", "tcg,thread=multi", "-cpu", "cortex-a53", "-m",
+                *DIES_WITH_US, EMULATOR,
+                "-M", "virt,acpi=off", "-accel", "tcg,thread=multi", "-cpu", "cortex-a53", "-m",
                 str(self._memory_mb), "-smp", "2", "-nodefaults", "-display", "none", "-bios", str(firmware), "-drive",
                 f"if=pflash,unit=1,format=raw,file={flash}", *disk, *net, *clock, "-device", "virtio-rng-pci",
                 "-device", "i6300esb", "-action", "watchdog=reset", "-serial", "stdio", "-qtest",
