@@ -1,21 +1,23 @@
 # Everything a person or the CI types. Each target makes or completes the virtual environment by itself.
-#   ARGS    passed on to `mmpi demo`, pytest, the benchmark, the campaign or uv
+#   ARGS    passed on to `mmpi demo`, pytest, the benchmark, the campaign, image/build or uv
+#   TESTS   what `make image-test` runs of its tests: TESTS="-k secrets"
 #   VENV    where the environment lives
 #   PYTHON  the interpreter to make it with (CPython >= 3.11)
 
 VENV ?= .venv
 PYTHON ?=
 ARGS ?=
+TESTS ?=
 BIN := $(VENV)/bin
 ORACLE := $(VENV)-oracle
 BOOTSTRAP := @VENV="$(VENV)" PYTHON="$(PYTHON)" scripts/bootstrap
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test setup oracle lint unit slow bench campaign image image-lock lock
+.PHONY: help demo test setup oracle lint unit slow bench campaign image image-test image-lock lock
 
 help: ## print this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 demo: ## watch the market maker work on a generated market: make demo ARGS="--seconds 20 --json"
 	$(BOOTSTRAP) run
@@ -41,7 +43,7 @@ lint: setup ## ruff, mypy --strict and the import contracts
 	$(BIN)/lint-imports --no-logo
 
 unit: setup ## the unit suite, on two cores
-	$(BIN)/pytest -m "not slow" -n 2
+	$(BIN)/pytest -m "not slow and not image" -n 2
 
 slow: setup oracle ## the process-level suites, file by file on two cores
 	$(BIN)/pytest -m slow -n 2 --dist loadfile --durations=25
@@ -54,6 +56,9 @@ campaign: setup ## random faults, kills and power cuts in numbers, and what did 
 
 image: setup ## make the SD card's image in dist/ from locked packages (root, or user namespaces); ARGS="--list"
 	@image/build $(ARGS)
+
+image-test: image ## boot the image in an emulator and hold it to its promises; results in dist/image-test.xml
+	$(BIN)/pytest -m image -s --junitxml=dist/image-test.xml $(TESTS)
 
 image-lock: setup ## write image/packages.lock anew from what this machine's Debian mirror has now
 	@image/build --lock

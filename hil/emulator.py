@@ -121,6 +121,16 @@ class Lines:
             return None
         return self._qtest.read(_DATA) >> line & 1
 
+    def changes(self, line: int, enough: int, within_s: float = 40.0) -> int:
+        """Return how often an output changed: as soon as it is enough, or when the time is over."""
+        end, last, count = time.monotonic() + within_s, self.output(line), 0
+        while count < enough and time.monotonic() < end:
+            level = self.output(line)
+            count += level != last
+            last = level
+            time.sleep(0.01)
+        return count
+
 
 class TestSocket:
     """QEMU's test socket: one line asks, one line answers."""

@@ -83,6 +83,10 @@ class VirtualPi:
         """Return the level that the guest puts on a line, None if it does not drive it."""
         return self._lines.output(line)
 
+    def changes(self, line: int, enough: int, within_s: float = 40.0) -> int:
+        """Return how often an output changed: as soon as it is enough, or when the time is over."""
+        return self._lines.changes(line, enough, within_s)
+
     def start(self, command: str) -> None:
         """Have the shell begin a command line of at most 4000 characters."""
         self._serial.write(f"{command}\n")

@@ -130,7 +130,8 @@ def _wifi(work: Work, wanted: list[str]) -> Tree:
     tree: Tree = {}
     for name in ("firmware-brcm80211", "raspi-firmware", "wireless-regdb"):
         tree |= from_tar(_package(work, name), prefixes)
-    return tree
+    # An alternative, of which this is the one that Debian's kernel has the key for.
+    return {path.removesuffix("-debian"): entry for path, entry in tree.items() if not path.endswith("-upstream")}
 
 
 def _make_root(work: Work) -> None:

@@ -14,14 +14,15 @@ EXAMPLES = 50
 developer's runs draw others each time; CI draws the same."""
 settings.register_profile("developer", deadline=None, max_examples=EXAMPLES)
 settings.register_profile("ci", deadline=None, derandomize=True, max_examples=EXAMPLES)
-SLOW = "\npytestmark = pytest.mark.slow\n"
+SLOW = ("\npytestmark = pytest.mark.slow\n", "\npytestmark = pytest.mark.image\n")
 settings.load_profile("ci" if os.environ.get("CI") else "developer")
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """Leave modules that are slow as a whole unread where only the quick ones run: their imports take seconds."""
-    if config.option.markexpr == "not slow" and collection_path.name.startswith("test_"):
-        return True if SLOW in collection_path.read_text(encoding="utf-8") else None
+    if config.option.markexpr.startswith("not slow") and collection_path.name.startswith("test_"):
+        text = collection_path.read_text(encoding="utf-8")
+        return True if any(mark in text for mark in SLOW) else None
     return None
 
 

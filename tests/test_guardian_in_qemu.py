@@ -72,28 +72,17 @@ def pi(tmp_path_factory: pytest.TempPathFactory) -> Iterator[VirtualPi]:
         yield made
 
 
-def changes(pi: VirtualPi, line: int, enough: int, within_s: float = 40.0) -> int:
-    """Return how often a lamp changed: as soon as it is enough, or when the time is over."""
-    end, last, count = time.monotonic() + within_s, pi.output(line), 0
-    while count < enough and time.monotonic() < end:
-        level = pi.output(line)
-        count += level != last
-        last = level
-        time.sleep(0.01)
-    return count
-
-
 def test_latched_and_armed_by_hand(pi: VirtualPi) -> None:
     """Never armed the red lamp blinks evenly; the arm button, held 3 s on the wire, arms; then red is dark."""
     pi.wait_serial("zero orders, verified")
-    assert changes(pi, RED, 4) == 4, pi.serial
-    assert changes(pi, GREEN, 1, 1.0) == 0
+    assert pi.changes(RED, 4) == 4, pi.serial
+    assert pi.changes(GREEN, 1, 1.0) == 0
     pi.drive(ARM, 0)
     pi.wait_serial("arm button held 3 s: armed")
     pi.drive(ARM, 1)
     pi.wait_serial("run\n")
-    assert changes(pi, AMBER, 4) == 4, "it waits for a quoter"
-    assert changes(pi, RED, 1, 2.5) == 0 and pi.output(RED) == 0
+    assert pi.changes(AMBER, 4) == 4, "it waits for a quoter"
+    assert pi.changes(RED, 1, 2.5) == 0 and pi.output(RED) == 0
 
 
 def test_a_press_on_the_wire_latches(pi: VirtualPi) -> None:

@@ -164,13 +164,7 @@ class Virt:
 
     def changes(self, line: int, enough: int, within_s: float = 40.0) -> int:
         """Return how often an output changed: as soon as it is enough, or when the time is over."""
-        end, last, count = time.monotonic() + within_s, self.output(line), 0
-        while count < enough and time.monotonic() < end:
-            level = self.output(line)
-            count += level != last
-            last = level
-            time.sleep(0.01)
-        return count
+        return self._lines.changes(line, enough, within_s)
 
     def bytes_written(self) -> int:
         """Return the bytes written to the card since the machine was switched on."""

@@ -10,7 +10,7 @@ import signal
 import sys
 import time
 from functools import partial
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final
 
@@ -71,7 +71,7 @@ async def _guard(box: Box) -> bool:
     boot = _boot(box)
     last_end = await asyncio.to_thread(_look_back, boot, parts)
     guardian.well = boot.verdict is None or boot.verdict.healthy
-    more, judge = partial(_more, parts, last_end, boot), partial(boot.judge, version=version("mmpi"))
+    more, judge = partial(_more, parts, last_end, boot), partial(boot.judge, version=_version())
     control = Control(guardian, has_button=parts.panel is not None, more=more, judge=judge)
     parts.start(guardian.look)
     ended = asyncio.Event()
@@ -109,6 +109,14 @@ def _look_back(boot: BootRecord, parts: Parts) -> LastEnd:
     """Return how the run before this one ended; what the set-up left is known from the first look on, too."""
     parts.setup.look()
     return boot.last_end()
+
+
+def _version() -> str:
+    """Return mmpi's version, "" where it was not installed as a package: that must not stop a guardian."""
+    try:
+        return version("mmpi")
+    except PackageNotFoundError:
+        return ""
 
 
 def _more(parts: Parts, before: LastEnd, boot: BootRecord) -> dict[str, Any]:
