@@ -69,6 +69,7 @@ class CrashBox:
         self.peak = 0
         self.kills: list[Kill] = []
         self.line: Any = None
+        self.payments: list[dict[str, Any]] = []
 
     def run(self, kills: int) -> list[Kill]:
         """Return what so many kills showed, and a clean end."""
@@ -176,12 +177,17 @@ class CrashBox:
             kill.failures.append(f"positions {held(kept)}, the server's are {positions}")
 
     def compare(self, kill: Kill, kept: Resumption, fills: Sequence[dict[str, Any]]) -> None:
-        """Position and cash of the books are those of exactly the fills that they know."""
+        """Position and cash of the books are those of exactly the fills that they know, and of payments of funding."""
         counted = set(kept.exec_ids) | {event.exec_id for event in kept.later if hasattr(event, "exec_id")}
         for name, part in kept.state.instruments.items():
-            lots, cash = part.position[0], part.position[2]
+            lots, cash, funding = part.position[0], part.position[2], part.position[5]
             for event in kept.later:
-                if event.instrument == name and hasattr(event, "exec_id"):
+                if event.instrument != name:
+                    continue
+                if not hasattr(event, "exec_id"):
+                    cash += event.amount
+                    funding += event.amount
+                else:
                     lots += event.side * event.size
                     cash -= event.side * event.size * event.price * part.unit + event.fee
             size = price_of = Decimal(0)
@@ -193,8 +199,22 @@ class CrashBox:
             if size != lots * Decimal(part.lot_size):
                 told = lots * Decimal(part.lot_size)
                 kill.failures.append(f"{name}: the books hold {told}, the fills come to {size}")
-            if price_of * MONEY_SCALE != cash:
-                kill.failures.append(f"{name}: cash {cash}, the fills come to {price_of * MONEY_SCALE}")
+            if price_of * MONEY_SCALE != cash - funding:
+                told = f"cash {cash} with funding {funding}"
+                kill.failures.append(f"{name}: {told}, the fills come to {price_of * MONEY_SCALE}")
+            if funding not in self.paid(name) and funding not in (paid := self.paid(name, anew=True)):
+                kill.failures.append(f"{name}: funding {funding}, the server's payments come to {paid}")
+
+    def paid(self, name: str, *, anew: bool = False) -> list[int]:
+        """Return what the server had paid after each payment, the first of which is none; asked for anew on demand.
+
+        Not at every kill: the venue counts questions, the quoter's and these together.
+        """
+        if anew:
+            request = {"type": "userFunding", "user": self.stack.account, "startTime": 0}
+            self.payments = [each["delta"] for each in self.line.post("/info", request)]
+        amounts = [int(Decimal(each["usdc"]) * MONEY_SCALE) for each in self.payments if each["coin"] == name]
+        return [sum(amounts[:count]) for count in range(len(amounts) + 1)]
 
 
 def held(kept: Resumption) -> dict[str, str]:
