@@ -189,6 +189,8 @@ def test_a_dead_guardian_is_a_failure(tmp_path: Path, environ: dict[str, str]) -
     assert b"the guardian ended by signal 9; the end of its log:\nmmpi demo: mmpi guardian: " in errors
     (folder,) = tmp_path.iterdir()
     assert str(folder).encode() in errors and (folder / "quoter.log").exists()
+    # Of a long log the end alone is shown; all of it is kept.
+    assert b"mmpi guardian: armed" in (folder / "guardian.log").read_bytes()
     assert gone(children)
 
 

@@ -138,21 +138,21 @@ def test_who_may_come_in(made: SimpleNamespace) -> None:
 def test_a_press_stops_it_and_the_lamp_says_so(made: SimpleNamespace) -> None:
     """A true edge on the line: latched, no order left, red blinks; the arm button, held, lets it quote again."""
     box: Virt = made.box
-    assert box.output(RED) == 0 and box.changes(GREEN, 2, 20) == 2
+    assert box.header.output(RED) == 0 and box.header.changes(GREEN, 2, 20) == 2
     began = time.monotonic()
-    box.drive(KILL, 1)
-    box.drive(SECOND, 0)
+    box.header.drive(KILL, 1)
+    box.header.drive(SECOND, 0)
     while (status := box.status())["latch"] != "latched":
         assert time.monotonic() - began < 30
     assert all(each["orders"] == 0 for each in status["instruments"].values())
     assert "kill_button" in box.check("cat /data/mmpi/latch.json")
-    assert box.changes(RED, 4, 20) == 4
-    box.drive(KILL, 0)
-    box.drive(SECOND, 1)
+    assert box.header.changes(RED, 4, 20) == 4
+    box.header.drive(KILL, 0)
+    box.header.drive(SECOND, 1)
     time.sleep(3)
-    box.drive(ARM, 0)
+    box.header.drive(ARM, 0)
     time.sleep(6)
-    box.drive(ARM, 1)
+    box.header.drive(ARM, 1)
     while box.status()["state"] != "quoting":
         assert time.monotonic() - began < 120, box.check("mmpi status")
 

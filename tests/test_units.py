@@ -196,3 +196,12 @@ def test_no_program_to_run(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert f"{tmp_path}/usr/bin/mmpi: no such program" in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["20-pins.conf", "21-i2c.conf"])
+def test_the_guardian_is_in_the_group_that_udev_gives_the_files_to(name: str) -> None:
+    """Group= takes a user's own group away from its service, so the drop-in gives it back."""
+    rules = (ROOT / "systemd" / "udev" / "60-mmpi-pins.rules").read_text(encoding="utf-8")
+    groups = set(re.findall('GROUP="([^"]+)"', rules))
+    text = (ROOT / "systemd" / "pins" / name).read_text(encoding="utf-8")
+    assert groups == set(re.findall("^SupplementaryGroups=(.+)$", text, flags=re.MULTILINE)) == {"mmpi-guardian"}

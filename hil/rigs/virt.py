@@ -10,7 +10,7 @@ lines in place of the header. Everything else is the card's.
     with Virt(build, card, tmp_path) as box:
         box.wait_up()
         box.check("mmpi", "status")
-        box.drive(KILL, 1)
+        box.header.drive(KILL, 1)
 
 Invariant: nothing outlives the `with` block; nothing of the host is reached by the guest but what `forward` names.
 It must not know scenarios.
@@ -97,11 +97,11 @@ class Virt:
             self.began = time.monotonic()
             self._serial = Serial(self._process)
             stack.callback(self._serial.end)
-            self._lines = Lines(self._place)
-            stack.callback(self._lines.close)
-            self.drive(KILL, 0)
+            self.header = Lines(self._place)
+            stack.callback(self.header.close)
+            self.header.drive(KILL, 0)
             for line in (SECOND, ARM, POWER):
-                self.drive(line, 1)
+                self.header.drive(line, 1)
             self._owned = stack.pop_all()
         return self
 
@@ -153,18 +153,6 @@ class Virt:
         """Return what `mmpi status --json` says."""
         found: dict[str, Any] = json.loads(self.check("mmpi status --json"))
         return found
-
-    def drive(self, line: int, level: int) -> None:
-        """Put a level on an input of the header."""
-        self._lines.drive(line, level)
-
-    def output(self, line: int) -> int | None:
-        """Return the level of an output of the header."""
-        return self._lines.output(line)
-
-    def changes(self, line: int, enough: int, within_s: float = 40.0) -> int:
-        """Return how often an output changed: as soon as it is enough, or when the time is over."""
-        return self._lines.changes(line, enough, within_s)
 
     def bytes_written(self) -> int:
         """Return the bytes written to the card since the machine was switched on."""
