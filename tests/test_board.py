@@ -29,8 +29,9 @@ from mmpi.runtime.board import (
 )
 
 ROOT = Path(__file__).resolve().parents[1]
-REASON_GENERATION, SEQUENCE = 2, 5
-"""Places of two words in their files."""
+REASON_GENERATION = 2
+LENGTH, CRC, TEXT = 6, 7, 8
+"""Places of words in their files; a status has these twice, a half of the file apart."""
 READ_HALT = """
 import json, sys
 from pathlib import Path
@@ -254,14 +255,28 @@ def test_the_board_carries_values(tmp_path: Path) -> None:
     assert board.read() == b"{}"
 
 
-def test_a_status_whose_writer_died_is_none(tmp_path: Path) -> None:
-    """A quoter killed while it published leaves an odd sequence: no status, until the next one is published."""
+def test_a_writer_stopped_in_the_middle_leaves_the_status_before(tmp_path: Path) -> None:
+    """Whatever a writer has half written when it loses its core or its life, the last whole status is read."""
     writer = StatusBoard.create(tmp_path / "status")
     writer.publish(b"{}")
-    poke(tmp_path / "status", SEQUENCE, 3)
-    assert writer.read() is None
-    writer.publish(b"[]")
-    assert writer.read() == b"[]"
+    writer.publish(b"[1]")
+    for word in (TEXT, LENGTH, CRC):
+        poke(tmp_path / "status", STATUS_BYTES // 2 // 8 + word, 7)
+        assert writer.read() == b"[1]"
+    writer.publish(b"[2]")
+    assert writer.read() == b"[2]"
+
+
+def test_a_damaged_status_is_none(tmp_path: Path) -> None:
+    """A text that does not match its CRC, or has an impossible length, is not shown; the next one is."""
+    writer = StatusBoard.create(tmp_path / "status")
+    for word, value in ((TEXT, 3), (LENGTH, 2**40)):
+        writer.publish(b"{}")
+        writer.publish(b"[1]")
+        poke(tmp_path / "status", word, value)
+        assert writer.read() is None
+    writer.publish(b"[2]")
+    assert writer.read() == b"[2]"
 
 
 def test_a_status_that_is_too_large_is_dropped(tmp_path: Path) -> None:

@@ -29,20 +29,23 @@ REDUCE: Final = 3
 STATE_NAMES: Final = {RUN: "run", PAUSED: "paused", LATCHED: "latched", REDUCE: "reduce"}
 
 HALT_BYTES: Final = 4096
-STATUS_BYTES: Final = 64 * 1024
+STATUS_BYTES: Final = 128 * 1024
+"""Two halves, each with room for one status: a writer that is stopped in the middle of one leaves the other whole."""
 HALT_MAGIC: Final = int.from_bytes(b"MMPIHLT1", "little")
-STATUS_MAGIC: Final = int.from_bytes(b"MMPISTA1", "little")
+STATUS_MAGIC: Final = int.from_bytes(b"MMPISTA2", "little")
 TEXT_AT: Final = 64
 """Byte offset of a file's text; the words before it are numbered below."""
 MAX_REASON: Final = HALT_BYTES - TEXT_AT
-MAX_STATUS: Final = STATUS_BYTES - TEXT_AT
+MAX_STATUS: Final = STATUS_BYTES // 2 - TEXT_AT
 GUARDIAN_PATIENCE: Final[Nanos] = SECOND
 """A quoter never trades without a live guardian; this is fifty of its beats."""
 RETRIES: Final = 8
-"""Attempts of a reader that meets a writer in the middle of a text; one text takes microseconds."""
+"""Attempts of a reader whose text is replaced while it reads; one text takes microseconds."""
 
 _MAGIC, _WORD, _REASON_GENERATION, _LENGTH, _CRC, _GUARDIAN_BEAT = 0, 1, 2, 3, 4, 5
 _BEAT, _PID, _START, _ACKNOWLEDGED, _SEQUENCE, _STATUS_LENGTH, _STATUS_CRC = 1, 2, 3, 4, 5, 6, 7
+_HALF: Final = STATUS_BYTES // 2 // 8
+"""Words from one half's length and CRC to the other's."""
 
 
 class HaltWord:
@@ -174,7 +177,7 @@ class StatusBoard:
         """Return the writer's board, without beat and status; ConfigError if the file cannot be made."""
         board = cls(path, _map_writable(path, STATUS_BYTES))
         words = board._words
-        for index in (_BEAT, _PID, _START, _ACKNOWLEDGED, _STATUS_LENGTH, _STATUS_CRC, _SEQUENCE):
+        for index in (_SEQUENCE, _BEAT, _PID, _START, _ACKNOWLEDGED):
             words[index] = 0
         words[_START] = process_start(os.getpid()) or 0
         words[_PID] = os.getpid()
@@ -201,12 +204,13 @@ class StatusBoard:
             self.dropped += 1
             return
         words = self._words
-        sequence = words[_SEQUENCE] | 1
+        sequence = words[_SEQUENCE] + 1
+        half = sequence % 2 * _HALF
+        begin = half * 8 + TEXT_AT
+        self._bytes[begin : begin + len(status)] = status
+        words[half + _STATUS_LENGTH] = len(status)
+        words[half + _STATUS_CRC] = zlib.crc32(status)
         words[_SEQUENCE] = sequence
-        self._bytes[TEXT_AT : TEXT_AT + len(status)] = status
-        words[_STATUS_LENGTH] = len(status)
-        words[_STATUS_CRC] = zlib.crc32(status)
-        words[_SEQUENCE] = sequence + 1
 
     @property
     def beat_ns(self) -> int:
@@ -229,12 +233,16 @@ class StatusBoard:
         return self._words[_ACKNOWLEDGED]
 
     def read(self) -> bytes | None:
-        """Return the whole status text, or None if there is none or the writer stands in the middle of one."""
+        """Return the newest whole status text, or None if there is none, or only what a foreign hand has damaged."""
         words = self._words
         for _ in range(RETRIES):
             sequence = words[_SEQUENCE]
-            text = _checked(self._bytes, words[_STATUS_LENGTH], words[_STATUS_CRC], MAX_STATUS)
-            if text is not None and sequence % 2 == 0 and words[_SEQUENCE] == sequence:
+            if sequence == 0:
+                return None
+            half = sequence % 2 * _HALF
+            view = self._bytes[half * 8 : half * 8 + STATUS_BYTES // 2]
+            text = _checked(view, words[half + _STATUS_LENGTH], words[half + _STATUS_CRC], MAX_STATUS)
+            if text is not None:
                 return text or None
         return None
 
