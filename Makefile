@@ -14,10 +14,10 @@ BOOTSTRAP := @VENV="$(VENV)" PYTHON="$(PYTHON)" scripts/bootstrap
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test setup oracle lint unit slow bench campaign image image-test image-lock lock
+.PHONY: help demo test setup oracle lint unit slow bench campaign image image-test image-reproduce image-lock lock
 
 help: ## print this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 demo: ## watch the market maker work on a generated market: make demo ARGS="--seconds 20 --json"
 	$(BOOTSTRAP) run
@@ -59,6 +59,9 @@ image: setup ## make the SD card's image in dist/ from locked packages (root, or
 
 image-test: image ## boot the image in an emulator and hold it to its promises; results in dist/image-test.xml
 	$(BIN)/pytest -m image -s --junitxml=dist/image-test.xml $(TESTS)
+
+image-reproduce: setup ## make the image twice under different circumstances; what differs is kept in dist/reproduce/
+	@$(BIN)/python -m image.reproduce $(ARGS)
 
 image-lock: setup ## write image/packages.lock anew from what this machine's Debian mirror has now
 	@image/build --lock

@@ -168,8 +168,9 @@ def find_chip(path: Path) -> str:
     raise UnavailableError("the emulator's virt machine has no PL061")
 
 
-def command(stream: Any, name: str, **arguments: str) -> Any:
-    stream.write(json.dumps({"execute": name, "arguments": arguments}) + "\n")
+def command(stream: Any, order: str, /, **arguments: Any) -> Any:
+    """Return what an order to the emulator's monitor gives."""
+    stream.write(json.dumps({"execute": order, "arguments": arguments}) + "\n")
     stream.flush()
     while True:
         answer = json.loads(stream.readline())

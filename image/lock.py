@@ -43,7 +43,8 @@ def wanted() -> dict[str, Any]:
 
 def load(path: Path = LOCK) -> Lock:
     """Return the lock; UnavailableError naming the line that is no package."""
-    epoch, packages = 0, {role: [] for role in ROLES}
+    epoch = 0
+    packages: dict[str, list[Package]] = {role: [] for role in ROLES}
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
         words = line.split()
         if not words or line.startswith("#"):
@@ -51,7 +52,7 @@ def load(path: Path = LOCK) -> Lock:
         if words[0] == "epoch" and len(words) == 2 and words[1].isdigit():
             epoch = int(words[1])
         elif len(words) == 7 and words[0] in ROLES and re.fullmatch("[0-9a-f]{64}", words[4]) and words[5].isdigit():
-            packages[words[0]].append(Package(*words[1:5], int(words[5]), words[6]))
+            packages[words[0]].append(Package(words[1], words[2], words[3], words[4], int(words[5]), words[6]))
         else:
             raise UnavailableError(f"{path.name}, line {number}: {line[:60]!r}; allowed: what `make image-lock` writes")
     return Lock(epoch, packages)

@@ -115,6 +115,8 @@ def settings(epoch: int) -> Tree:
         "etc/machine-id": file("uninitialized\n", 0o444),
         "etc/localtime": link("/usr/share/zoneinfo/Etc/UTC"),
         "etc/mtab": link("../proc/self/mounts"),
+        "var/run": link("/run"),
+        "var/lock": link("/run/lock"),
         "etc/resolv.conf": link("../run/systemd/resolve/stub-resolv.conf"),
         "etc/mmpi": link("/data/settings/mmpi"),
         "etc/credstore.encrypted": link("/data/settings/credstore"),

@@ -17,10 +17,10 @@ from image.archive import Tree, file, from_tar, tar
 from image.builder import Builder
 from image.card import BOOT_A, DATA, FIRMWARE, ROOT_A, STATE
 from image.check import check_imports
-from image.debian import UnavailableError, content
+from image.debian import UnavailableError, content, fetch
 from image.stage import Stage, Work
 from image.wheels import LOCK as WHEEL_LOCK
-from image.wheels import locked, wheels
+from image.wheels import ROOT, locked, wheels
 
 HERE: Final = Path(__file__).resolve().parent
 NOT_SHIPPED: Final = ("setuptools",)
@@ -42,9 +42,9 @@ def sources(*names: str) -> dict[str, bytes]:
 
 def _below(*folders: str) -> dict[str, bytes]:
     """Return the project's files below these folders, by name."""
-    paths = (path for name in folders for path in sorted((root.ROOT / name).rglob("*")))
+    paths = (path for name in folders for path in sorted((ROOT / name).rglob("*")))
     return {
-        path.relative_to(root.ROOT).as_posix(): path.read_bytes()
+        path.relative_to(ROOT).as_posix(): path.read_bytes()
         for path in paths
         if path.is_file() and "__pycache__" not in path.parts
     }
@@ -84,7 +84,7 @@ def _builder(work: Work) -> Builder:
 def _package(work: Work, prefix: str) -> bytes:
     """Return the content of the one package whose name begins so."""
     chosen = [package for package in lock.load().packages["target"] if package.name.startswith(prefix)]
-    found = lock.fetch(chosen, work.downloads / "debs")
+    found = fetch(chosen, work.downloads / "debs")
     if len(found) != 1:
         raise UnavailableError(f"packages.lock: {len(found)} packages {prefix}*; allowed: one")
     return content(next(iter(found.values())))
@@ -251,8 +251,8 @@ def _code(*names: str) -> Callable[[], Mapping[str, bytes]]:
 
 
 def _root_inputs() -> dict[str, bytes]:
-    script = (root.ROOT / "scripts" / "install-service").read_bytes()
-    project = (root.ROOT / "pyproject.toml").read_bytes()
+    script = (ROOT / "scripts" / "install-service").read_bytes()
+    project = (ROOT / "pyproject.toml").read_bytes()
     own = {**_code("root.py", "check.py", "rootfs")(), **_locked("target")(), **_below("mmpi", "systemd")}
     return {**own, "install-service": script, "pyproject": project}
 

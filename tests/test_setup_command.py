@@ -21,6 +21,7 @@ from mmpi.setup.configuration import check
 from mmpi.setup.sealing import SystemdCreds
 
 Command = Callable[..., Ended]
+EXAMPLE = Path(__file__).resolve().parents[1] / "image" / "firmware" / "mmpi-setup-example"
 
 
 @pytest.fixture
@@ -69,6 +70,20 @@ def test_a_good_folder(box: Box, run: Command, monkeypatch: pytest.MonkeyPatch) 
     ended = run("--json")
     assert (ended.code, ended.err) == (0, "")
     assert ended.json() == result(box)
+
+
+def test_the_folder_that_the_card_comes_with(box: Box, run: Command) -> None:
+    """Copied as it is, it is in order; with the examples' names shortened, what a person has to fill in is wrong."""
+    for path in EXAMPLE.iterdir():
+        shutil.copyfile(path, box.folder / path.name)
+    assert run() == (0, "in force: mmpi.toml, hostname\n", "")
+    for path in EXAMPLE.glob("*.example"):
+        (box.folder / path.name).rename(box.folder / path.stem)
+    wrong = run().err.splitlines()
+    assert sorted({line.split(": ")[1] for line in wrong}) == ["authorized_keys", "secrets.env"], wrong
+    (box.folder / "secrets.env").write_text(SECRETS)
+    (box.folder / "authorized_keys").unlink()
+    assert run().out == "in force: mmpi.toml, secrets.env, wifi.toml, hostname\n"
 
 
 def test_a_bad_folder(box: Box, run: Command) -> None:

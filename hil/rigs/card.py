@@ -90,12 +90,23 @@ class Card:
                 position += len(data)
         return found
 
+    def put_file(self, name: str, data: bytes) -> None:
+        """Put one file into the FAT partition's top folder."""
+        (self.path.parent / "put").write_bytes(data)
+        self._builder.script(self.path.parent, f'cd /mnt; mcopy -n -o -i "$1{AT}" put "::$2"', (self.path.name, name))
+        (self.path.parent / "put").unlink()
+
+    def environment(self, build: Build, name: str, size: int, more: str = "") -> bytes:
+        """Return U-Boot's settings from image/uboot/NAME in its own form, with `more` for the kernel's command line."""
+        folder = self.path.parent
+        settings = (Path(__file__).resolve().parents[2] / "image" / "uboot" / name).read_text(encoding="utf-8")
+        (folder / "env.txt").write_text(settings + (f"more={more}\n" if more else ""), encoding="utf-8")
+        build.builder.script(folder, f"cd /mnt; mkenvimage -s {size:#x} -o env.img env.txt")
+        return (folder / "env.img").read_bytes()
+
     def flash(self, build: Build, more: str = "") -> Path:
         """Return the virtual board's own memory: U-Boot's settings, with `more` for the kernel's command line."""
-        folder, target = self.path.parent, self.path.with_suffix(".flash")
-        settings = (Path(__file__).resolve().parents[2] / "image" / "uboot" / "env-virt.txt").read_text()
-        (folder / "env.txt").write_text(settings + (f"more={more}\n" if more else ""))
-        build.builder.script(folder, "cd /mnt; mkenvimage -s 0x40000 -o env.img env.txt")
-        shutil.copyfile(folder / "env.img", target)
+        target = self.path.with_suffix(".flash")
+        target.write_bytes(self.environment(build, "env-virt.txt", 0x40000, more))
         os.truncate(target, 64 * MIB)
         return target

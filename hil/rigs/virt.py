@@ -17,14 +17,17 @@ It must not know scenarios.
 """
 
 import json
+import os
 import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
+import threading
 import time
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
@@ -37,6 +40,8 @@ UP_S: Final = 300.0
 """From power to a shell by SSH: 60 s on an idle core."""
 KILL, SECOND, ARM, POWER, GREEN, AMBER, RED = 5, 4, 2, 0, 6, 7, 1
 """Lines of the chip; line 3 is the emulator's own power button."""
+SERVER: Final = ("10.0.2.100", 443)
+"""Where a server of this host is, seen from the machine."""
 PINS: Final = f"""
 [pins]
 backend = "gpiod"
@@ -51,14 +56,15 @@ red = {RED}
 
 
 class Key:
-    """A key pair for SSH, made in `folder`."""
+    """A key pair for SSH in `folder`, made if it is not there."""
 
     def __init__(self, folder: Path) -> None:
         if shutil.which("ssh") is None or shutil.which("ssh-keygen") is None:
             raise UnavailableError("no ssh and ssh-keygen on this machine (package openssh-client)")
         self.path: Final = folder / "key"
         command_ = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "rig", "-f", str(self.path)]
-        subprocess.run(command_, check=True, stdin=subprocess.DEVNULL)
+        if not self.path.exists():
+            subprocess.run(command_, check=True, stdin=subprocess.DEVNULL)
         self.public: Final = self.path.with_suffix(".pub").read_bytes()
 
 
@@ -77,14 +83,18 @@ class Virt:
         memory_mb: int = 1024,
         clock: str = "",
         network: bool = True,
+        levels: Mapping[int, int] | None = None,
+        server: int = 0,
     ) -> None:
         """`disk`: the socket of a ServedDisk with the card's content, instead of the card's own file.
 
-        `more` is added to the kernel's command line, `clock` is what the machine's clock begins with (ISO 8601).
+        `more` is added to the kernel's command line, `clock` is what the machine's clock begins with (ISO 8601),
+        `levels` are what input lines of the header are at when it is switched on, where that is not what is usual,
+        `server` is a port of this host's loopback that the machine finds at SERVER.
         """
         self.card, self._build, self._folder, self._key = card, build, folder, key
         self._disk, self._more, self._memory_mb, self._clock = disk, more, memory_mb, clock
-        self._network = network
+        self._network, self._levels, self._server = network, dict(levels or {}), server
         self._port = 0
 
     def __enter__(self) -> "Virt":
@@ -93,15 +103,11 @@ class Virt:
         with ExitStack() as stack:
             self._place = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mmpi-virt-")))
             self._port = _free_port()
-            self._process = self._emulator(self.card.flash(self._build, self._more))
+            self._process = self._emulator()
             self.began = time.monotonic()
             self._serial = Serial(self._process)
             stack.callback(self._serial.end)
-            self.header = Lines(self._place)
-            stack.callback(self.header.close)
-            self.header.drive(KILL, 0)
-            for line in (SECOND, ARM, POWER):
-                self.header.drive(line, 1)
+            self._begin(stack)
             self._owned = stack.pop_all()
         return self
 
@@ -111,6 +117,18 @@ class Virt:
         """Pull the plug, if it was not done."""
         self._hang_up()
         self._owned.close()
+
+    def _begin(self, stack: ExitStack) -> None:
+        """Put what hangs on the header into its place: contacts closed, buttons not pressed, unless told otherwise."""
+        self.header = Lines(self._place)
+        stack.callback(self.header.close)
+        for line, level in {KILL: 0, SECOND: 1, ARM: 1, POWER: 1, **self._levels}.items():
+            self.header.drive(line, level)
+
+    def cpu_seconds(self) -> float:
+        """Return how long the machine's processors have worked, by the host's measure, since it was switched on."""
+        used = Path(f"/proc/{self._process.pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+        return (int(used[11]) + int(used[12])) / os.sysconf("SC_CLK_TCK")
 
     @property
     def serial(self) -> str:
@@ -185,11 +203,11 @@ class Virt:
             capture_output=True, timeout=60, check=False,
         )  # fmt: skip
 
-    def _monitor(self, name: str, **arguments: Any) -> Any:
+    def _monitor(self, order: str, /, **arguments: Any) -> Any:
         with connected(self._place / "qmp2") as monitor, monitor.makefile("rw") as stream:
             stream.readline()
             command(stream, "qmp_capabilities")
-            return command(stream, name, **arguments)
+            return command(stream, order, **arguments)
 
     def _hang_up(self) -> None:
         control = self._place / "ssh"
@@ -197,15 +215,14 @@ class Virt:
             quit_ = ["ssh", "-q", "-o", f"ControlPath={control}", "-O", "exit", "root@127.0.0.1"]
             subprocess.run(quit_, capture_output=True, check=False)
 
-    def _emulator(self, flash: Path) -> "subprocess.Popen[bytes]":
-        firmware = self._build.run("card") / "virt-u-boot.bin"
+    def _emulator(self) -> "subprocess.Popen[bytes]":
+        flash, firmware = self.card.flash(self._build, self._more), self._build.run("card") / "virt-u-boot.bin"
         if self._disk is not None:
             disk: Sequence[str] = list(disk_options([self._disk]))
         else:
             drive = f"if=none,id=disk0,format=raw,file={self.card.path},cache=writeback"
             disk = ["-drive", drive, "-device", "virtio-blk-pci,drive=disk0,romfile="]
-        net = ["-device", "virtio-net-pci,netdev=n0,romfile=", "-netdev",
-               f"user,id=n0,restrict=on,hostfwd=tcp:127.0.0.1:{self._port}-:22"] if self._network else []  # fmt: skip
+        net = ["-device", "virtio-net-pci,netdev=n0,romfile=", "-netdev", self._user_network()] if self._network else []
         clock = ["-rtc", f"base={self._clock},clock=vm"] if self._clock else []
         return subprocess.Popen(
             [
@@ -221,6 +238,41 @@ class Virt:
         )  # fmt: skip
 
 
+    def _user_network(self) -> str:
+        found = f"user,id=n0,restrict=on,hostfwd=tcp:127.0.0.1:{self._port}-:22"
+        if self._server:
+            relay = f"{sys.executable} {Path(__file__).resolve().parents[1] / 'relay.py'} {self._server}"
+            found += f",guestfwd=tcp:{SERVER[0]}:{SERVER[1]}-cmd:{relay}"
+        return found
+
+
 def _free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as server:
         return int(server.getsockname()[1])
+
+
+class Meter:
+    """How long a machine's processors had worked by when, sampled every quarter of a second; a context manager."""
+
+    def __init__(self, box: Virt) -> None:
+        self._box: Final = box
+        self._samples: Final[list[tuple[float, float]]] = []
+        self._over: Final = threading.Event()
+        self._thread: Final = threading.Thread(target=self._watch, name="meter", daemon=True)
+
+    def __enter__(self) -> "Meter":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def at(self, moment: float) -> float:
+        """Return the seconds that had been worked by a moment of this host's monotonic clock."""
+        return next((worked for when, worked in self._samples if when >= moment), self._samples[-1][1])
+
+    def _watch(self) -> None:
+        while not self._over.wait(0.25):
+            with suppress(OSError):
+                self._samples.append((time.monotonic(), self._box.cpu_seconds()))

@@ -1,0 +1,55 @@
+"""What tests of the image share: the card's set-up folder, and waiting for a box to come to rest."""
+
+import time
+from pathlib import Path
+
+from hil.rigs.card import Build, Card
+from hil.rigs.virt import PINS, Key, Virt
+
+SIZE_MB = 2048
+PASSPHRASE = "planted passphrase 77"
+SECRETS = {"ACCOUNT": "0x" + "ab" * 20, "QUOTER_KEY": "c1" * 32, "GUARDIAN_KEY": "d2" * 32}
+
+
+def secrets_env(secrets: dict[str, str]) -> bytes:
+    """Return a file of secrets."""
+    return "".join(f"{name}={value}\n" for name, value in secrets.items()).encode()
+
+
+def good(key: Key, config: str = PINS) -> dict[str, bytes]:
+    """Return a set-up folder in which all is well."""
+    wifi = f'ssid = "My Home"\npassphrase = "{PASSPHRASE}"\ncountry = "DE"\n'
+    return {"mmpi.toml": config.encode(), "secrets.env": secrets_env(SECRETS), "wifi.toml": wifi.encode(),
+            "authorized_keys": key.public, "hostname": b"shelf\n"}  # fmt: skip
+
+
+def card_for(build: Build, key: Key, folder: Path, config: str = PINS) -> Card:
+    """Return a freshly flashed card with a set-up folder that is in order."""
+    card = Card(build, folder / "card.img", SIZE_MB)
+    card.put(good(key, config))
+    return card
+
+
+def settle(box: Virt, timeout_s: float = 400) -> None:
+    """Wait until systemd has started everything that it was going to."""
+    end = time.monotonic() + timeout_s
+    while box.run("systemctl is-system-running").stdout.strip() not in (b"running", b"degraded"):
+        assert time.monotonic() < end, box.check("systemctl list-jobs --no-pager")
+        time.sleep(3)
+
+
+def wait_state(box: Virt, state: str, timeout_s: float = 120) -> dict[str, object]:
+    """Wait until the quoter is in this state, and return what the box then says of itself."""
+    end = time.monotonic() + timeout_s
+    while (status := box.status())["state"] != state:
+        assert time.monotonic() < end, box.check("mmpi status; journalctl -b -p 5 -o cat --no-pager | tail -30")
+        time.sleep(2)
+    return status
+
+
+def press(box: Virt, line: int, level: int, seconds: float = 0.0) -> None:
+    """Put a line to a level, for so long; 0 = for good."""
+    box.header.drive(line, level)
+    if seconds:
+        time.sleep(seconds)
+        box.header.drive(line, 1 - level)

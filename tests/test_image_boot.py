@@ -1,0 +1,94 @@
+"""What the image costs from the kernel's start to READY, beside Debian alone, and the image on an emulated Pi.
+
+Both boots of the comparison are the second one of their card, on the same root: once as it is, once with everything
+masked that is not needed to log in. Seconds are those that the machine's processors worked (the host's measure), not
+those that passed: what another process on the host does is not in them.
+"""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from image_box import card_for, settle, wait_state
+
+from hil.rigs import raspi3b
+from hil.rigs.card import Build
+from hil.rigs.raspi3b import Raspi3b
+from hil.rigs.virt import Key, Meter, Virt
+from image.debian import UnavailableError
+
+pytestmark = pytest.mark.image
+
+OURS = ("mmpi-clock", "mmpi-grow", "mmpi-guardian", "mmpi-health", "mmpi-mark-good", "mmpi-quoter", "mmpi-setup",
+        "mmpi-wifi", "chrony", "chrony-wait", "mosquitto", "iwd", "nftables")  # fmt: skip
+UNDISTURBED_S = 60.0
+DEAREST = 6.0
+"""READY costs at most so many times what Debian alone costs up to its multi-user.target."""
+
+
+def worked(box: Virt, meter: Meter, kernel: float, unit: str) -> float:
+    """Return the seconds worked from the kernel's start until a unit was active."""
+    settle(box)
+    active = int(box.check(f"systemctl show -p ActiveEnterTimestampMonotonic --value {unit}")) / 1e6
+    return meter.at(kernel + active) - meter.at(kernel)
+
+
+def measured(box: Virt, unit: str) -> float:
+    """Return what a boot costs; nothing is asked of the machine until it has been up for a while."""
+    with Meter(box) as meter:
+        box.wait_serial("Starting kernel", 120)
+        kernel = time.monotonic()
+        time.sleep(UNDISTURBED_S)
+        box.wait_up()
+        return worked(box, meter, kernel, unit)
+
+
+def test_what_ready_costs(tmp_path: Path, record_property: Callable[[str, object], None]) -> None:
+    """Processor seconds of both boots, in the results and on the terminal."""
+    try:
+        build = Build()
+        key = Key(tmp_path)
+        card = card_for(build, key, tmp_path)
+        first = Virt(build, card, tmp_path, key=key)
+        with first as box:
+            box.wait_up()
+            settle(box)
+            box.power_off()
+    except UnavailableError as error:
+        pytest.skip(f"no image here: {error}")
+    with Virt(build, card, tmp_path, key=key) as box:
+        ready = measured(box, "mmpi-quoter.service")
+        box.power_off()
+    masks = " ".join(f"systemd.mask={name}.service" for name in OURS)
+    with Virt(build, card, tmp_path, key=key, more=masks) as box:
+        alone = measured(box, "multi-user.target")
+        assert box.run("systemctl is-active mmpi-quoter").stdout.strip() == b"inactive"
+    print(f"\nprocessor seconds from the kernel's start: to READY {ready:.0f}, Debian alone {alone:.0f}")
+    record_property("ready_cpu_s", round(ready, 1))
+    record_property("debian_cpu_s", round(alone, 1))
+    assert alone < ready < DEAREST * alone
+
+
+def test_it_boots_on_an_emulated_pi(tmp_path: Path) -> None:
+    """Its own U-Boot, SD controller and GPIO controller: slot A, no failed units, the guardian has its lines."""
+    try:
+        build = Build()
+        key = Key(tmp_path)
+        card = card_for(build, key, tmp_path, raspi3b.PINS)
+        with Raspi3b(build, card, tmp_path, key=key) as box:
+            box.lines.drive(raspi3b.ARM, 1)
+            box.wait_serial(r"mmpi: slot A", 300)
+            box.wait_up(900)
+            settle(box, 600)
+            assert "Raspberry Pi 3 Model B" in box.check("cat /proc/device-tree/model")
+            assert box.check("systemctl --failed --no-legend") == ""
+            wait_state(box, "quoting", 300)
+            levels = set()
+            end = time.monotonic() + 30
+            while len(levels) < 2 and time.monotonic() < end:
+                levels.add(box.lines.output(raspi3b.GREEN))
+                time.sleep(0.05)
+            assert levels == {0, 1}, "the green lamp does not move"
+    except UnavailableError as error:
+        pytest.skip(f"no Pi here: {error}")
