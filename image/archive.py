@@ -52,7 +52,7 @@ def from_tar(data: bytes, wanted: Iterable[str] = ("",), *, folders: bool = Fals
     """
     prefixes = tuple(wanted)
     tree: Tree = {}
-    with tarfile.open(fileobj=io.BytesIO(data)) as archive:
+    with tarfile.open(fileobj=io.BytesIO(data), encoding="utf-8") as archive:
         for member in archive:
             path = member.name.removeprefix("./").strip("/")
             if not path.startswith(prefixes):
@@ -73,7 +73,7 @@ def from_tar(data: bytes, wanted: Iterable[str] = ("",), *, folders: bool = Fals
 def tar(tree: Mapping[str, Entry], time: int) -> bytes:
     """Return the archive of a tree, every folder of it included; every time in it is `time` (Unix seconds)."""
     out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as archive:
+    with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT, encoding="utf-8") as archive:
         for path, entry in sorted(with_folders(tree).items()):
             info = tarfile.TarInfo(path)
             info.mode, info.mtime, info.uid, info.gid = stat.S_IMODE(entry.mode), time, entry.uid, entry.gid

@@ -14,7 +14,11 @@ from typing import Final
 
 from image.debian import UnavailableError
 
-ENVIRONMENT: Final = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", "TZ": "UTC", "HOME": "/tmp"}
+ENVIRONMENT: Final = {
+    "PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", "TZ": "UTC", "HOME": "/tmp",
+    # Bytecode that is made depends on whether the maker's own modules came from bytecode: here they never do.
+    "PYTHONDONTWRITEBYTECODE": "1",
+}  # fmt: skip
 INSIDE: Final = """\
 set -e
 mount -t proc proc "$1/proc" 2>/dev/null || mount --rbind /proc "$1/proc"
@@ -60,4 +64,6 @@ def _other_clock() -> dict[str, str]:
     """Return what makes tools believe another date: `image/reproduce` builds so, to see that no date gets out."""
     offset = os.environ.get("MMPI_IMAGE_CLOCK", "")
     library = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1"
-    return {"LD_PRELOAD": library, "FAKETIME": offset, "FAKETIME_DONT_RESET": "1"} if offset else {}
+    # The times of files are given to them, and must arrive as they are.
+    fake = {"LD_PRELOAD": library, "FAKETIME": offset, "FAKETIME_DONT_RESET": "1", "NO_FAKE_STAT": "1"}
+    return fake if offset else {}

@@ -84,7 +84,7 @@ def _build(stages: Stages, name: str, out: Path, *, as_json: bool) -> int:
         return 0
     print(f"image: {name} is in {out if name == 'image' else folder} ({took:.0f} s)", file=sys.stderr)
     if name == "image":
-        print((folder / "SHA256SUMS").read_text(), end="")
+        print((folder / "SHA256SUMS").read_text(encoding="utf-8"), end="")
     return 0
 
 

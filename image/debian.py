@@ -50,7 +50,7 @@ class Apt:
         (folder / "status").touch()
         sources = folder / "trixie.list"
         line = f"deb [arch={arch} signed-by={KEYRING}] {mirror()} {SUITE} {' '.join(components)}\n"
-        sources.write_text(line)
+        sources.write_text(line, encoding="utf-8")
         settings = {
             "APT::Architecture": arch,
             "APT::Architectures": arch,
@@ -143,7 +143,9 @@ def mirror() -> str:
 
 def run(*command: str, cwd: Path | None = None) -> str:
     """Return what a command printed; UnavailableError with its last words if it failed."""
-    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, cwd=cwd, capture_output=True, check=False, text=True, encoding="utf-8", errors="replace"
+    )
     if done.returncode != 0:
         last = (done.stderr or done.stdout).strip().splitlines()[-1:] or ["no reason given"]
         raise UnavailableError(f"{PurePosixPath(command[0]).name} {command[-1]}: {last[0]}")

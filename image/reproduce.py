@@ -101,12 +101,14 @@ def elsewhere(downloads: Path, place: Path, *, quiet: bool) -> Build:
         "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONDONTWRITEBYTECODE": "1",
         "TZ": "Pacific/Kiritimati", "MMPI_IMAGE_CLOCK": YEAR,
     }  # fmt: skip
-    words = [*under, *build, "--out", str(out), "--json"]
+    words = [*under, *build, "--out", str(out)]
     if not quiet:
         print("image: once more, elsewhere, under another clock ...", file=sys.stderr, flush=True)
-    done = subprocess.run(words, cwd=place, env=env, umask=0o077, capture_output=True, text=True, check=False)
+    said = subprocess.PIPE if quiet else None
+    done = subprocess.run(words, cwd=place, env=env, umask=0o077, stdout=subprocess.DEVNULL, stderr=said, check=False)
     if done.returncode != 0:
-        raise UnavailableError(f"the second build: {(done.stderr.strip().splitlines() or ['no word'])[-1]}")
+        last = (done.stderr or b"").decode("utf-8", "replace").strip().splitlines()[-1:] or ["see above"]
+        raise UnavailableError(f"the second build ended with exit {done.returncode}: {last[0]}")
     listed = subprocess.run([*build, "--list", "--json"], cwd=place, env=env, capture_output=True, check=True).stdout
     rows = json.loads(listed)
     return read({row["stage"]: stages / "stages" / f"{row['stage']}-{row['key']}" for row in rows})
@@ -163,12 +165,13 @@ def tool(program: str, package: str) -> str:
 
 
 def _copy(source: Path, target: Path) -> None:
-    """Copy contents, no modes and no times: those are the second build's own."""
+    """Copy contents, and what can be run; other modes and times are the second build's own."""
     for path in sorted(source.rglob("*")) if source.is_dir() else [source]:
         if path.is_file() and "__pycache__" not in path.parts:
             place = target / path.relative_to(source) if source.is_dir() else target
             place.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, place)
+            place.chmod(0o700 if os.access(path, os.X_OK) else 0o600)
 
 
 def _digests(folder: Path) -> dict[str, str]:

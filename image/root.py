@@ -148,7 +148,7 @@ def units(scratch: Path) -> Tree:
     """Return what scripts/install-service puts into a root."""
     target = scratch / "units"
     (target / VENV / "bin").mkdir(parents=True)
-    (target / VENV / "bin" / "mmpi").write_text(SCRIPT)
+    (target / VENV / "bin" / "mmpi").write_text(SCRIPT, encoding="utf-8")
     (target / VENV / "bin" / "mmpi").chmod(0o755)
     options = ("--root", str(target), "--appliance", "--pins", "--i2c", "--command", f"/{VENV}/bin/mmpi")
     run(str(ROOT / "scripts" / "install-service"), *options)

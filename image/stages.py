@@ -59,7 +59,7 @@ def _locked(role: str) -> Callable[[], Mapping[str, bytes]]:
 
 
 def _builder_inputs() -> dict[str, bytes]:
-    return {**_locked("builder")(), "how": b"3"}
+    return {**_locked("builder")(), "how": b"4"}
 
 
 def _make_builder(work: Work) -> None:
@@ -121,7 +121,7 @@ def _make_kernel(work: Work) -> None:
     (work.folder / "boards.tar").write_bytes(tar(trees, epoch))
     (work.folder / "kernel.uimg").write_bytes(made)
     (work.folder / "initrd.uimg").write_bytes(first)
-    (work.folder / "release").write_text(found.release)
+    (work.folder / "release").write_text(found.release, encoding="utf-8")
 
 
 def _wifi(work: Work, wanted: list[str]) -> Tree:
@@ -214,9 +214,9 @@ def _make_image(work: Work) -> None:
     card.assemble(parts, image, builder)
     builder.script(work.folder, IMAGE, (image.name, str(epoch)))
     bill = sbom.cyclonedx(lock.load(), WHEEL_LOCK.read_text(encoding="utf-8"), NOT_SHIPPED, root.version())
-    (work.folder / f"{name}.sbom.json").write_text(bill)
+    (work.folder / f"{name}.sbom.json").write_text(bill, encoding="utf-8")
     digest = hashlib.sha256(image.read_bytes()).hexdigest()
-    release = (work.before["kernel"] / "release").read_text()
+    release = (work.before["kernel"] / "release").read_text(encoding="utf-8")
     manifest = {
         "name": "mmpi", "version": root.version(), "architecture": "arm64", "epoch": epoch, "kernel": release,
         "sha256": digest, "bytes": image.stat().st_size,
@@ -224,12 +224,13 @@ def _make_image(work: Work) -> None:
         "packages": {package.name: package.version for package in lock.load().packages["target"]},
         "inputs": {path: hashlib.sha256(data).hexdigest() for path, data in sorted(_all_inputs().items())},
     }  # fmt: skip
-    (work.folder / f"{name}.manifest.json").write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n")
+    described = json.dumps(manifest, indent=1, sort_keys=True) + "\n"
+    (work.folder / f"{name}.manifest.json").write_text(described, encoding="utf-8")
     sums = [f"{digest}  {image.name}"]
     for path in sorted(work.folder.iterdir()):
         if path != image and path.name != "SHA256SUMS":
             sums.append(f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}")
-    (work.folder / "SHA256SUMS").write_text("\n".join(sums) + "\n")
+    (work.folder / "SHA256SUMS").write_text("\n".join(sums) + "\n", encoding="utf-8")
 
 
 IMAGE: Final = """\

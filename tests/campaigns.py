@@ -2,7 +2,7 @@
 
     make campaign                                        # everything: hours
     make campaign ARGS="--seeds 1-100"                   # words that are not these go to the campaign of faults
-    make campaign ARGS="--only crashes,cuts --crashes 1000 --cuts 5000 --guests 20"
+    make campaign ARGS="--only crashes,cuts,image --crashes 1000 --cuts 5000 --guests 20 --boots 50"
 
 Exit 1 if any of them failed, or what was asked for could not be run.
 """
@@ -19,7 +19,7 @@ from hil.mounts import ensure_mounts
 from image.debian import UnavailableError
 
 ROOT = Path(__file__).resolve().parents[1]
-NAMES = ("faults", "crashes", "cuts")
+NAMES = ("faults", "crashes", "cuts", "image")
 
 
 def commands(args: argparse.Namespace, rest: Sequence[str]) -> dict[str, list[str]]:
@@ -30,6 +30,7 @@ def commands(args: argparse.Namespace, rest: Sequence[str]) -> dict[str, list[st
         "faults": [*python, "tests.fault_campaign", *kept, *rest],
         "crashes": [*python, "tests.crash_campaign", "--kills", str(args.crashes)],
         "cuts": [*python, "tests.cut_campaign", "--cuts", str(args.cuts), "--guests", str(args.guests)],
+        "image": [*python, "tests.image_cuts", "--cuts", str(args.boots)],
     }
 
 
@@ -53,6 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--crashes", type=int, default=1000, help="kills of a live quoter (default 1000)")
     parser.add_argument("--cuts", type=int, default=5000, help="power cuts replayed on this machine (default 5000)")
     parser.add_argument("--guests", type=int, default=20, help="power cuts in an emulated Pi (default 20)")
+    parser.add_argument("--boots", type=int, default=50, help="power cuts of the whole image (default 50); it goes on")
     args, rest = parser.parse_known_args(argv)
     wanted = args.only.split(",")
     if unknown := [name for name in wanted if name not in NAMES]:

@@ -4,7 +4,7 @@ import time
 from pathlib import Path
 
 from hil.rigs.card import Build, Card
-from hil.rigs.virt import PINS, Key, Virt
+from hil.rigs.virt import ARM, KILL, PINS, SECOND, Key, Virt
 
 SIZE_MB = 2048
 PASSPHRASE = "planted passphrase 77"
@@ -47,9 +47,28 @@ def wait_state(box: Virt, state: str, timeout_s: float = 120) -> dict[str, objec
     return status
 
 
-def press(box: Virt, line: int, level: int, seconds: float = 0.0) -> None:
-    """Put a line to a level, for so long; 0 = for good."""
-    box.header.drive(line, level)
-    if seconds:
-        time.sleep(seconds)
-        box.header.drive(line, 1 - level)
+def press(box: Virt, timeout_s: float = 60) -> None:
+    """Press the red button until the box says that it is latched, and leave it pressed."""
+    box.header.drive(SECOND, 0)
+    box.header.drive(KILL, 1)
+    end = time.monotonic() + timeout_s
+    while box.status()["latch"] != "latched":
+        assert time.monotonic() < end, box.check("mmpi status")
+        time.sleep(0.5)
+
+
+def release(box: Virt) -> None:
+    """Let the red button go."""
+    box.header.drive(KILL, 0)
+    box.header.drive(SECOND, 1)
+
+
+def arm(box: Virt, timeout_s: float = 90) -> None:
+    """Hold the arm button until the box says that it is armed: its stop must have been proven first."""
+    end = time.monotonic() + timeout_s
+    while box.status()["latch"] == "latched":
+        assert time.monotonic() < end, box.check("mmpi status; journalctl -b -u mmpi-guardian -o cat --no-pager | tail")
+        box.header.drive(ARM, 0)
+        time.sleep(6)
+        box.header.drive(ARM, 1)
+        time.sleep(2)

@@ -23,13 +23,13 @@ import msgspec
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from cut_campaign import VARIANTS  # noqa: E402
-from image_box import card_for, settle  # noqa: E402
+from image_box import arm, card_for, press, release, settle  # noqa: E402
 
 from hil.disk_log import DiskLog  # noqa: E402
 from hil.logged_disk import ServedDisk  # noqa: E402
 from hil.power_cut import image_at  # noqa: E402
 from hil.rigs.card import Build, Card  # noqa: E402
-from hil.rigs.virt import KILL, PINS, SECOND, Key, Virt  # noqa: E402
+from hil.rigs.virt import PINS, Key, Virt  # noqa: E402
 from image.debian import UnavailableError  # noqa: E402
 
 CONFIG = PINS + """
@@ -118,7 +118,7 @@ class Round:
             self.promise = msgspec.structs.replace(self.promise, latched=None)
             self.mark()
             latch = self.box.status()["latch"] != "latched"
-            self.latch() if latch else self.box.check("mmpi arm", timeout_s=120)
+            self.latch() if latch else arm(self.box)
             self.promise = msgspec.structs.replace(self.promise, latched=latch)
             self.mark()
         end = time.monotonic() + self.dice.uniform(*ROUND_S)
@@ -133,13 +133,8 @@ class Round:
 
     def latch(self) -> None:
         """Press the red button until the box says that it is latched."""
-        self.box.header.drive(SECOND, 0)
-        self.box.header.drive(KILL, 1)
-        end = time.monotonic() + 60
-        while self.box.status()["latch"] != "latched" and time.monotonic() < end:
-            time.sleep(0.5)
-        self.box.header.drive(KILL, 0)
-        self.box.header.drive(SECOND, 1)
+        press(self.box)
+        release(self.box)
 
     def commits(self) -> int:
         """Return how often the ledger was committed."""

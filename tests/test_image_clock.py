@@ -15,7 +15,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from image_box import card_for, good, press, secrets_env, settle, wait_state
+from image_box import arm, card_for, good, press, release, secrets_env, settle, wait_state
 
 from hil.rigs.card import Build
 from hil.rigs.virt import ARM, KILL, PINS, SECOND, SERVER, Key, Virt
@@ -128,7 +128,7 @@ def test_with_the_build_date_trading_waits_and_the_button_works(stuck: SimpleNam
     now = int(box.check("date +%s"))
     assert load().epoch <= now < load().epoch + 3600 < time.time()
     go_live(box, stuck.venue)
-    box.check("mmpi arm", timeout_s=120)
+    arm(box)
     end = time.monotonic() + 240
     while not str(box.status()["reason"]).startswith("clock: "):
         assert time.monotonic() < end, box.check("mmpi status; journalctl -b -u 'mmpi-*' -o cat --no-pager | tail -40")
@@ -138,24 +138,18 @@ def test_with_the_build_date_trading_waits_and_the_button_works(stuck: SimpleNam
     status = box.status()
     assert status["state"] != "quoting" and all(each["orders"] == 0 for each in status["instruments"].values())
     assert status["guardian"]["venue_session"], "the guardian reaches the venue all the same"
-    press(box, SECOND, 0)
-    press(box, KILL, 1)
-    end = time.monotonic() + 60
-    while (status := box.status())["latch"] != "latched":
-        assert time.monotonic() < end, status
-        time.sleep(1)
+    press(box)
     assert "kill_button" in box.check("cat /data/mmpi/latch.json")
 
 
 def test_once_the_clock_is_right_it_trades(stuck: SimpleNamespace) -> None:
     """The time, and the kernel's word that somebody keeps it, were all that was missing."""
     box: Virt = stuck.box
-    press(box, KILL, 0)
-    press(box, SECOND, 1)
+    release(box)
     box.check("systemctl stop chrony")
     box.check(f"date -u -s @{int(time.time())}")
     box.check("/usr/lib/mmpi/bin/python -", data=SYNCHRONISED.encode())
-    box.check("mmpi arm", timeout_s=120)
+    arm(box)
     wait_state(box, "quoting", 240)
     stuck.identity = box.check(IDENTITY)
     box.power_off()
@@ -168,9 +162,8 @@ def test_both_buttons_at_power_on_reset_it(stuck: SimpleNamespace) -> None:
     with Virt(stuck.build, stuck.card, stuck.folder, key=stuck.key, levels=held) as box:
         box.wait_serial("U-Boot", 120)
         box.wait_serial("U-Boot", 400)
-        press(box, KILL, 0)
-        press(box, SECOND, 1)
-        press(box, ARM, 1)
+        release(box)
+        box.header.drive(ARM, 1)
         box.wait_up()
         settle(box)
         assert box.check("hostname").strip() == "fresh"
