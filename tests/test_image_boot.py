@@ -5,15 +5,16 @@ masked that is not needed to log in. Seconds are those that the machine's proces
 those that passed: what another process on the host does is not in them.
 """
 
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from image_box import card_for, settle, wait_state
+from image_box import SIZE_MB, card_for, settle
 
 from hil.rigs import raspi3b
-from hil.rigs.card import Build
+from hil.rigs.card import Build, Card
 from hil.rigs.raspi3b import Raspi3b
 from hil.rigs.virt import Key, Meter, Virt
 from image.debian import UnavailableError
@@ -22,6 +23,7 @@ pytestmark = pytest.mark.image
 
 OURS = ("mmpi-clock", "mmpi-grow", "mmpi-guardian", "mmpi-health", "mmpi-mark-good", "mmpi-quoter", "mmpi-setup",
         "mmpi-wifi", "chrony", "chrony-wait", "mosquitto", "iwd", "nftables")  # fmt: skip
+PATIENT = "systemd.show_status=1 systemd.default_device_timeout_sec=600"
 UNDISTURBED_S = 60.0
 DEAREST = 6.0
 """READY costs at most so many times what Debian alone costs up to its multi-user.target."""
@@ -71,24 +73,26 @@ def test_what_ready_costs(tmp_path: Path, record_property: Callable[[str, object
 
 
 def test_it_boots_on_an_emulated_pi(tmp_path: Path) -> None:
-    """Its own U-Boot, SD controller and GPIO controller: slot A, no failed units, the guardian has its lines."""
+    """Its own U-Boot, SD controller and GPIO controller: slot A, a healthy boot, no failed unit, a lamp that moves.
+
+    What happens is read from the serial line: the emulated USB network is too slow to ask in good time. This machine's
+    card takes seconds for what a card does in no time, so devices are waited for longer than usual.
+    """
     try:
         build = Build()
-        key = Key(tmp_path)
-        card = card_for(build, key, tmp_path, raspi3b.PINS)
-        with Raspi3b(build, card, tmp_path, key=key) as box:
+        card = Card(build, tmp_path / "card.img", SIZE_MB)
+        card.put({"mmpi.toml": raspi3b.PINS.encode()})
+        with Raspi3b(build, card, tmp_path, more=PATIENT) as box:
             box.lines.drive(raspi3b.ARM, 1)
             box.wait_serial(r"mmpi: slot A", 300)
-            box.wait_up(900)
-            settle(box, 600)
-            assert "Raspberry Pi 3 Model B" in box.check("cat /proc/device-tree/model")
-            assert box.check("systemctl --failed --no-legend") == ""
-            wait_state(box, "quoting", 300)
-            levels = set()
-            end = time.monotonic() + 30
+            box.wait_serial(r"Reached target \S*boot-complete\.target", 900)
+            assert not re.search(r"\[\S*FAILED\S*\]", box.serial), box.serial[-3000:]
+            levels, end = set(), time.monotonic() + 60
             while len(levels) < 2 and time.monotonic() < end:
                 levels.add(box.lines.output(raspi3b.GREEN))
-                time.sleep(0.05)
             assert levels == {0, 1}, "the green lamp does not move"
+            assert {box.lines.output(raspi3b.RED) for _ in range(1000)} == {0}
+            box.cut()
+        assert b"DONE" in (card.get("mmpi-setup/RESULT.txt") or b"")
     except UnavailableError as error:
         pytest.skip(f"no Pi here: {error}")
