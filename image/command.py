@@ -27,7 +27,7 @@ def cache() -> Path:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Return 0; 2 for bad usage, 4 if something could not be had or made."""
+    """Return 0; 2 for bad usage, 4 if something could not be had or made, 5 if the mirror no longer has the lock's."""
     parser = argparse.ArgumentParser(prog="image/build", description="Make the SD card's image from locked packages.")
     parser.add_argument("--list", action="store_true", help="the stages, and whether each is made already")
     names = [stage.name for stage in STAGES]
@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _build(stages, args.stage, args.out, as_json=args.json)
     except UnavailableError as error:
         print(f"image/build: {error}", file=sys.stderr)
-        return 4
+        return 5 if isinstance(error, lock.MovedError) else 4
 
 
 def _lock() -> int:

@@ -142,10 +142,16 @@ class Virt:
     def wait_up(self, timeout_s: float = UP_S) -> None:
         """Wait until SSH answers; TimeoutError with the serial line's end."""
         deadline = time.monotonic() + timeout_s
-        while self.run("true", timeout_s=30).returncode != 0:
+        while not self._answers():
             if time.monotonic() > deadline or self._process.poll() is not None:
                 raise TimeoutError(f"no shell after {timeout_s:.0f} s; the serial line: {self.serial[-3000:]}")
             time.sleep(1)
+
+    def _answers(self) -> bool:
+        try:
+            return self.run("true", timeout_s=60).returncode == 0
+        except subprocess.TimeoutExpired:
+            return False
 
     def run(self, *words: str, data: bytes = b"", timeout_s: float = 120) -> "subprocess.CompletedProcess[bytes]":
         """Return how a command ended, run by the machine's shell as root over SSH."""
