@@ -86,6 +86,17 @@ def test_the_folder_that_the_card_comes_with(box: Box, run: Command) -> None:
     assert run().out == "in force: mmpi.toml, secrets.env, wifi.toml, hostname\n"
 
 
+def test_a_card_that_is_not_mounted(box: Box, capfd: pytest.CaptureFixture[str]) -> None:
+    """A folder that nobody could look into is not an empty one: what was in force stays, and the box pauses."""
+    shutil.rmtree(box.folder)
+    places = ("--folder", str(box.folder), "--data", str(box.data))
+    assert main(["setup", *places, "--result-file", str(box.data.parent / "run" / "r.json")]) == 2
+    (error,) = result(box)["errors"]  # type: ignore[misc]
+    assert error.startswith(f"{box.folder.parent} is not mounted: the card's first partition cannot be read")
+    assert capfd.readouterr().err == f"mmpi setup: {error}\n"
+    assert result(box)["ok"] is False
+
+
 def test_a_bad_folder(box: Box, run: Command) -> None:
     """Every error is a line of stderr, under the file's own name, and no secret is anywhere; the exit code is 2."""
     box.put(mmpi__toml="[venue]\nmode = 'real'\n[risk]\ncapitol = 1\n", secrets__env=f"{SECRETS}\nX={QUOTER}\n")

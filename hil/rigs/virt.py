@@ -24,10 +24,9 @@ import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
@@ -255,30 +254,3 @@ class Virt:
 def _free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as server:
         return int(server.getsockname()[1])
-
-
-class Meter:
-    """How long a machine's processors had worked by when, sampled every quarter of a second; a context manager."""
-
-    def __init__(self, box: Virt) -> None:
-        self._box: Final = box
-        self._samples: Final[list[tuple[float, float]]] = []
-        self._over: Final = threading.Event()
-        self._thread: Final = threading.Thread(target=self._watch, name="meter", daemon=True)
-
-    def __enter__(self) -> "Meter":
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        self._thread.join()
-
-    def at(self, moment: float) -> float:
-        """Return the seconds that had been worked by a moment of this host's monotonic clock."""
-        return next((worked for when, worked in self._samples if when >= moment), self._samples[-1][1])
-
-    def _watch(self) -> None:
-        while not self._over.wait(0.25):
-            with suppress(OSError):
-                self._samples.append((time.monotonic(), self._box.cpu_seconds()))

@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
         version=version("mmpi"),
     )
     with _ended_in_order():
-        ended = set_up(args.folder, args.data, tools)
+        ended = _seen(args, set_up(args.folder, args.data, tools))
     for note in ended.notes:
         print(f"mmpi setup: note: {note}", file=sys.stderr)
     try:
@@ -60,6 +60,16 @@ def run(args: argparse.Namespace) -> int:
     if not ended.outcome.ok:
         raise ConfigError("\n".join(ended.outcome.errors))
     return 0
+
+
+def _seen(args: argparse.Namespace, ended: Ended) -> Ended:
+    """Return how it ended: where the card's first partition is not there, a folder was not seen, which is an error."""
+    place = args.folder.parent
+    if args.no_mount or ended.restart or place.is_mount():
+        return ended
+    error = f"{place} is not mounted: the card's first partition cannot be read, nor what {args.folder.name} on it says"
+    outcome = msgspec.structs.replace(ended.outcome, ok=False, errors=(*ended.outcome.errors, error))
+    return msgspec.structs.replace(ended, outcome=outcome)
 
 
 def _show(args: argparse.Namespace, ended: Ended) -> None:
