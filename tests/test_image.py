@@ -122,7 +122,7 @@ def test_a_press_stops_it_and_the_lamp_says_so(made: SimpleNamespace) -> None:
     """A true edge on the line: latched, no order left, red blinks; the arm button, held, lets it quote again."""
     box: Virt = made.box
     assert box.header.output(RED) == 0 and box.header.changes(GREEN, 2, 20) == 2
-    press(box, 30)
+    press(box)
     assert all(each["orders"] == 0 for each in box.status()["instruments"].values())
     assert "kill_button" in box.check("cat /data/mmpi/latch.json")
     assert box.header.changes(RED, 4, 20) == 4
