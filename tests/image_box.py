@@ -1,10 +1,16 @@
 """What tests of the image share: the card's set-up folder, and waiting for a box to come to rest."""
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
 
 from hil.rigs.card import Build, Card
 from hil.rigs.virt import ARM, KILL, PINS, SECOND, Key, Virt
+from image.debian import UnavailableError
 
 SIZE_MB = 2048
 PASSPHRASE = "planted passphrase 77"
@@ -28,6 +34,16 @@ def card_for(build: Build, key: Key, folder: Path, config: str = PINS) -> Card:
     card = Card(build, folder / "card.img", SIZE_MB)
     card.put(good(key, config))
     return card
+
+
+@contextmanager
+def flashed(folder: Path) -> Iterator[SimpleNamespace]:
+    """Give the build, a key, and a card with a set-up folder that is in order; where something is missing, skip."""
+    try:
+        build, key = Build(), Key(folder)
+        yield SimpleNamespace(build=build, key=key, card=card_for(build, key, folder), folder=folder)
+    except UnavailableError as error:
+        pytest.skip(f"no image here: {error}")
 
 
 def settle(box: Virt, timeout_s: float = 400) -> None:

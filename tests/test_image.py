@@ -12,12 +12,10 @@ from contextlib import ExitStack
 from types import SimpleNamespace
 
 import pytest
-from image_box import PASSPHRASE, SECRETS, SIZE_MB, arm, card_for, press, release, settle, wait_state
+from image_box import PASSPHRASE, SECRETS, SIZE_MB, arm, flashed, press, release, settle, wait_state
 
-from hil.rigs.card import Build
-from hil.rigs.virt import GREEN, RED, Key, Virt
+from hil.rigs.virt import GREEN, RED, Virt
 from image.card import DATA, MIB
-from image.debian import UnavailableError
 
 pytestmark = pytest.mark.image
 
@@ -48,22 +46,16 @@ BAD: dict[str, tuple[dict[str, str], str]] = {
 def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace]:
     """Give the build, a card with a set-up folder, and the machine that it is in, up for the second time."""
     folder = tmp_path_factory.mktemp("image")
-    with ExitStack() as stack:
-        try:
-            build = Build()
-            key = Key(folder)
-            card = card_for(build, key, folder)
-            with Virt(build, card, folder, key=key) as first:
-                first.wait_up()
-                settle(first)
-                result = first.check("cat /boot/firmware/mmpi-setup/RESULT.txt")
-                first.power_off()
-            box = stack.enter_context(Virt(build, card, folder, key=key))
-        except UnavailableError as error:
-            pytest.skip(f"no image here: {error}")
+    with flashed(folder) as there, ExitStack() as stack:
+        with Virt(there.build, there.card, folder, key=there.key) as first:
+            first.wait_up()
+            settle(first)
+            result = first.check("cat /boot/firmware/mmpi-setup/RESULT.txt")
+            first.power_off()
+        box = stack.enter_context(Virt(there.build, there.card, folder, key=there.key))
         box.wait_up()
         settle(box)
-        yield SimpleNamespace(build=build, card=card, box=box, result=result, folder=folder)
+        yield SimpleNamespace(build=there.build, card=there.card, box=box, result=result)
 
 
 def test_it_quotes_on_paper_and_is_healthy(made: SimpleNamespace) -> None:

@@ -11,13 +11,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from image_box import SIZE_MB, card_for, settle
+from image_box import flashed, settle
 
 from hil.rigs import raspi3b
-from hil.rigs.card import Build, Card
 from hil.rigs.raspi3b import Raspi3b
-from hil.rigs.virt import Key, Virt
-from image.debian import UnavailableError
+from hil.rigs.virt import Virt
 
 pytestmark = pytest.mark.image
 
@@ -39,24 +37,20 @@ def measured(box: Virt, end: str) -> float:
 
 def test_what_ready_costs(tmp_path: Path, record_property: Callable[[str, object], None]) -> None:
     """Processor seconds of both boots, in the results and on the terminal."""
-    try:
-        build = Build()
-        key = Key(tmp_path)
-        card = card_for(build, key, tmp_path)
+    with flashed(tmp_path) as there:
+        build, card, key = there.build, there.card, there.key
         with Virt(build, card, tmp_path, key=key) as box:
             box.wait_up()
             settle(box)
             box.power_off()
-    except UnavailableError as error:
-        pytest.skip(f"no image here: {error}")
-    with Virt(build, card, tmp_path, key=key, more=TOLD) as box:
-        ready = measured(box, r"Started \S*mmpi-quoter\.service")
-        box.wait_up()
-        box.power_off()
-    masks = " ".join(f"systemd.mask={name}.service" for name in OURS)
-    with Virt(build, card, tmp_path, key=key, more=f"{TOLD} {masks}") as box:
-        alone = measured(box, r"Reached target \S*multi-user\.target")
-        assert "mmpi-" not in box.serial.partition("Starting kernel")[2]
+        with Virt(build, card, tmp_path, key=key, more=TOLD) as box:
+            ready = measured(box, r"Started \S*mmpi-quoter\.service")
+            box.wait_up()
+            box.power_off()
+        masks = " ".join(f"systemd.mask={name}.service" for name in OURS)
+        with Virt(build, card, tmp_path, key=key, more=f"{TOLD} {masks}") as box:
+            alone = measured(box, r"Reached target \S*multi-user\.target")
+            assert "mmpi-" not in box.serial.partition("Starting kernel")[2]
     print(f"\nprocessor seconds from the kernel's start: to READY {ready:.0f}, Debian alone {alone:.0f}")
     record_property("ready_cpu_s", round(ready, 1))
     record_property("debian_cpu_s", round(alone, 1))
@@ -69,11 +63,9 @@ def test_it_boots_on_an_emulated_pi(tmp_path: Path) -> None:
     What happens is read from the serial line: the emulated USB network is too slow to ask in good time. This machine's
     card takes seconds for what a card does in no time, so devices are waited for longer than usual.
     """
-    try:
-        build = Build()
-        card = Card(build, tmp_path / "card.img", SIZE_MB)
-        card.put({"mmpi.toml": raspi3b.PINS.encode()})
-        with Raspi3b(build, card, tmp_path, more=PATIENT) as box:
+    with flashed(tmp_path) as there:
+        there.card.put({"mmpi.toml": raspi3b.PINS.encode()})
+        with Raspi3b(there.build, there.card, tmp_path, more=PATIENT) as box:
             box.lines.drive(raspi3b.ARM, 1)
             box.wait_serial(r"mmpi: slot A", 300)
             box.wait_serial(r"Reached target \S*boot-complete\.target", 900)
@@ -84,6 +76,4 @@ def test_it_boots_on_an_emulated_pi(tmp_path: Path) -> None:
             assert levels == {0, 1}, "the green lamp does not move"
             assert {box.lines.output(raspi3b.RED) for _ in range(1000)} == {0}
             box.cut()
-        assert b"DONE" in (card.get("mmpi-setup/RESULT.txt") or b"")
-    except UnavailableError as error:
-        pytest.skip(f"no Pi here: {error}")
+        assert b"DONE" in (there.card.get("mmpi-setup/RESULT.txt") or b"")

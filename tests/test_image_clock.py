@@ -15,11 +15,9 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from image_box import arm, card_for, good, press, release, secrets_env, settle, wait_state
+from image_box import arm, flashed, good, press, release, secrets_env, settle, wait_state
 
-from hil.rigs.card import Build
-from hil.rigs.virt import ARM, KILL, PINS, SECOND, SERVER, Key, Virt
-from image.debian import UnavailableError
+from hil.rigs.virt import ARM, KILL, PINS, SECOND, SERVER, Virt
 from image.lock import load
 from mmpi.practice.keys import make_keys
 
@@ -95,19 +93,13 @@ def venue(folder: Path) -> Iterator[SimpleNamespace]:
 def stuck(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace]:
     """Give a machine whose clock begins at the year 2000, and a venue that it can reach."""
     folder = tmp_path_factory.mktemp("clock")
-    with ExitStack() as stack:
-        try:
-            build = Build()
-            key = Key(folder)
-            card = card_for(build, key, folder)
-            there = stack.enter_context(venue(folder))
-            clock = "2000-01-01T00:00:00"
-            box = stack.enter_context(Virt(build, card, folder, key=key, clock=clock, server=there.port))
-        except UnavailableError as error:
-            pytest.skip(f"no image here: {error}")
-        box.wait_up()
-        settle(box)
-        yield SimpleNamespace(build=build, card=card, box=box, key=key, folder=folder, venue=there)
+    with flashed(folder) as found, ExitStack() as stack:
+        found.venue = stack.enter_context(venue(folder))
+        where = {"clock": "2000-01-01T00:00:00", "server": found.venue.port}
+        found.box = stack.enter_context(Virt(found.build, found.card, folder, key=found.key, **where))
+        found.box.wait_up()
+        settle(found.box)
+        yield found
 
 
 def go_live(box: Virt, there: SimpleNamespace) -> None:

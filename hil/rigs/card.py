@@ -18,6 +18,11 @@ from image.stage import Stages
 from image.stages import STAGES
 
 AT: Final = f"@@{FIRMWARE.start}M"
+PUT: Final = """\
+cd /mnt
+if mdir -b -i "$1" "::$2" >/dev/null 2>&1; then mdeltree -i "$1" "::$2"; fi
+mcopy -n -o -s -i "$1" "put/$2" ::
+"""
 
 
 class Build(Stages):
@@ -55,8 +60,7 @@ class Card:
         (place / folder).mkdir(parents=True)
         for name, data in files.items():
             (place / folder / name).write_bytes(data)
-        words = (self.path.name, folder)
-        self._builder.script(self.path.parent, f'cd /mnt; mcopy -n -o -s -i "$1{AT}" put/"$2" ::', words)
+        self._builder.script(self.path.parent, PUT, (f"{self.path.name}{AT}", folder))
         shutil.rmtree(place)
 
     def get(self, name: str) -> bytes | None:
