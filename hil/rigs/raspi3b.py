@@ -61,6 +61,10 @@ class BcmLines:
 class Raspi3b(Virt):
     """One Pi with a card in it; `lines` are its header."""
 
+    def lamps(self) -> tuple[int, int, int]:
+        """Return the levels of green, amber and red."""
+        return self.lines.output(GREEN), self.lines.output(AMBER), self.lines.output(RED)
+
     def _begin(self, stack: ExitStack) -> None:
         self.lines = BcmLines(self._place)
         stack.callback(self.lines.close)
