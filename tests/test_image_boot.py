@@ -61,8 +61,8 @@ def test_it_boots_on_an_emulated_pi(tmp_path: Path) -> None:
     """Its own U-Boot, SD controller and GPIO controller: slot A, a healthy boot, no failed unit, a lamp that moves.
 
     What happens is read from the serial line: the emulated USB network is too slow to ask in good time. Its card
-    takes seconds for what a card does in no time, so devices are waited for longer than usual. Which lamp moves says how
-    long it took: after 10 s without its lines the guardian latches, as it should.
+    takes seconds for what a card does in no time, so devices are waited for longer than usual. Which lamp moves says
+    how long it took: after 10 s without its lines the guardian latches, as it should.
     """
     with flashed(tmp_path) as there:
         there.card.put({"mmpi.toml": raspi3b.PINS.encode()})
