@@ -104,10 +104,8 @@ def files(lock: Lock, role: str, folder: Path) -> list[tuple[Package, Path]]:
 
 def _moved(lock: Lock, role: str, missing: Sequence[Package]) -> str:
     names = [f"{package.name} {package.version}" for package in missing]
-    try:
-        differs = differences(lock.packages[role], resolve().packages[role])
-    except UnavailableError as error:
-        differs = [f"(what it has instead could not be asked: {error})"]
+    # A mirror that cannot be asked has not moved: that is its own error.
+    differs = differences(lock.packages[role], resolve().packages[role])
     told = "\n  ".join(differs or names)
     what = f"the mirror does not give {len(missing)} packages of packages.lock"
     return f"{what}; run make image-lock. Differences:\n  {told}"

@@ -17,7 +17,7 @@ from image.archive import Tree, file, from_tar, tar
 from image.builder import Builder
 from image.card import BOOT_A, DATA, FIRMWARE, ROOT_A, STATE
 from image.check import check_imports
-from image.debian import UnavailableError, content, fetch
+from image.debian import UnavailableError, content
 from image.stage import Stage, Work
 from image.wheels import LOCK as WHEEL_LOCK
 from image.wheels import ROOT, locked, wheels
@@ -83,11 +83,12 @@ def _builder(work: Work) -> Builder:
 
 def _package(work: Work, prefix: str) -> bytes:
     """Return the content of the one package whose name begins so."""
-    chosen = [package for package in lock.load().packages["target"] if package.name.startswith(prefix)]
-    found = fetch(chosen, work.downloads / "debs")
-    if len(found) != 1:
-        raise UnavailableError(f"packages.lock: {len(found)} packages {prefix}*; allowed: one")
-    return content(next(iter(found.values())))
+    found = lock.load()
+    chosen = [package for package in found.packages["target"] if package.name.startswith(prefix)]
+    if len(chosen) != 1:
+        raise UnavailableError(f"packages.lock: {len(chosen)} packages {prefix}*; allowed: one")
+    only = found._replace(packages={**found.packages, "target": chosen})
+    return content(lock.files(only, "target", work.downloads / "debs")[0][1])
 
 
 def _make_wheels(work: Work) -> None:

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from hil.emulator import ensure_emulator
 from hil.rigs.card import Build, Card
 from hil.rigs.virt import ARM, KILL, PINS, SECOND, Key, Virt
 from image.debian import UnavailableError
@@ -40,10 +41,12 @@ def card_for(build: Build, key: Key, folder: Path, config: str = PINS) -> Card:
 def flashed(folder: Path) -> Iterator[SimpleNamespace]:
     """Give the build, a key, and a card with a set-up folder that is in order; where something is missing, skip."""
     try:
+        ensure_emulator()
         build, key = Build(), Key(folder)
-        yield SimpleNamespace(build=build, key=key, card=card_for(build, key, folder), folder=folder)
+        card = card_for(build, key, folder)
     except UnavailableError as error:
         pytest.skip(f"no image here: {error}")
+    yield SimpleNamespace(build=build, key=key, card=card, folder=folder)
 
 
 def settle(box: Virt, timeout_s: float = 400) -> None:

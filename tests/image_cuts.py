@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from subprocess import SubprocessError
 from typing import Any
 
 import msgspec
@@ -64,6 +65,8 @@ class Campaign(msgspec.Struct):
     """How far it is: what is kept between rounds."""
 
     seed: int
+    image: str
+    """The key of what the image is made from: another one is another campaign."""
     done: int = 0
     promise: Promise = Promise()
     failures: list[str] = []
@@ -89,7 +92,7 @@ class Round:
         if verified.get("damage") != []:
             found.append(f"the journal: {verified}")
         now = self.now()
-        if self.before.name == NAME != now.name:
+        if self.before.name and now.name != NAME:
             found.append(f"host name {now.name}, not {NAME}")
         if self.before.machine and now.machine != self.before.machine:
             found.append(f"machine id {now.machine}, not {self.before.machine}")
@@ -160,7 +163,7 @@ def one(build: Build, key: Key, folder: Path, campaign: Campaign, card: Path) ->
         try:
             found = turn.judge()
             turn.live()
-        except (TimeoutError, AssertionError) as error:
+        except (TimeoutError, AssertionError, SubprocessError, TypeError, KeyError, ValueError) as error:
             found = [f"{type(error).__name__}: {error}"[-3000:]]
         disk.cut()
         box.cut()
@@ -178,7 +181,6 @@ def one(build: Build, key: Key, folder: Path, campaign: Campaign, card: Path) ->
         campaign.failures += [f"{where}: {each}" for each in found]
         shutil.copyfile(card, folder / f"failed{number}.img")
     shutil.rmtree(place)
-    card.unlink()
     campaign.done += 1
     return left
 
@@ -187,15 +189,18 @@ def run(folder: Path, cuts: int, seed: int, say: bool = True) -> Campaign:
     """Return the campaign after so many cuts altogether; it goes on where it stood in `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     build, state = Build(), folder / "campaign.json"
-    if state.exists():
-        campaign = msgspec.json.decode(state.read_bytes(), type=Campaign)
-        key, card = Key(folder), folder / f"card{campaign.done}.img"
+    campaign, key = Campaign(seed, build.key("image")), Key(folder)
+    before = msgspec.json.decode(state.read_bytes(), type=Campaign) if state.exists() else campaign
+    if state.exists() and (before.seed, before.image) == (campaign.seed, campaign.image):
+        campaign, card = before, folder / f"card{before.done}.img"
     else:
-        campaign, key = Campaign(seed), Key(folder)
         card = card_for(build, key, folder, CONFIG).path.rename(folder / "card0.img")
     while campaign.done < cuts:
-        card = one(build, key, folder, campaign, card)
-        state.write_bytes(msgspec.json.encode(campaign))
+        found = one(build, key, folder, campaign, card)
+        state.with_suffix(".new").write_bytes(msgspec.json.encode(campaign))
+        state.with_suffix(".new").replace(state)
+        card.unlink()
+        card = found
         if say:
             print(f"image cuts: {campaign.told[-1]}", file=sys.stderr, flush=True)
     return campaign

@@ -140,6 +140,6 @@ def test_a_missing_chip_latches(pi: VirtualPi) -> None:
     pi.run("rm -rf /run/mmpi; mkdir -p /run/mmpi")
     pi.start("python3 /opt/guard.py /etc/missing.json & GUARDIAN=$!")
     pi.wait_serial("listening on")
-    said = pi.wait_serial(r"latched: pins: [^\n]*", 60)
+    said = pi.wait_serial(r"latched: pins: [^\n]*\n", 60)
     assert "/dev/gpiochip7" in said, said
     pi.run("kill $GUARDIAN; wait $GUARDIAN")

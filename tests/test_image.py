@@ -94,7 +94,7 @@ def test_the_root_is_read_only_and_the_data_has_grown(made: SimpleNamespace) -> 
 def test_the_set_up_is_in_force(made: SimpleNamespace) -> None:
     """RESULT.txt says so, the host name is there, iwd knows the network, the keys are credentials."""
     box: Virt = made.box
-    assert "DONE" in made.result and box.check("hostname").strip() == "shelf"
+    assert "\nDONE: " in made.result and box.check("hostname").strip() == "shelf"
     assert PASSPHRASE in box.check("cat '/var/lib/iwd/My Home.psk'")
     left = box.check("ls /boot/firmware/mmpi-setup").split()
     assert left == ["RESULT.txt", "authorized_keys", "hostname", "mmpi.toml"]
@@ -154,7 +154,7 @@ def test_what_quoting_writes(made: SimpleNamespace) -> None:
     written, grown = box.bytes_written() - disk, int(box.check(ledger)) - kept
     commits = box.status()["storage"]["commits"]
     print(f"{written} bytes in {QUOTING_S:.0f} s, the ledger grew by {grown}; {commits} commits so far")
-    assert written - max(grown, 18_000 * (QUOTING_S / 15 + 2)) <= MOST_WRITTEN
+    assert written - max(grown, 18_000 * (QUOTING_S / 15 + 2)) <= MOST_WRITTEN * max(QUOTING_S, 120) / 600
 
 
 def test_the_secrets_are_gone(made: SimpleNamespace) -> None:

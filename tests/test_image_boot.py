@@ -76,4 +76,4 @@ def test_it_boots_on_an_emulated_pi(tmp_path: Path) -> None:
                 moving.add(box.lamps())
             assert len(moving) > 1, f"no lamp moves: {moving}"
             box.cut()
-        assert b"DONE" in (there.card.get("mmpi-setup/RESULT.txt") or b"")
+        assert b"\nDONE: " in (there.card.get("mmpi-setup/RESULT.txt") or b"")

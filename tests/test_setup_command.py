@@ -94,7 +94,13 @@ def test_a_card_that_is_not_mounted(box: Box, capfd: pytest.CaptureFixture[str])
     (error,) = result(box)["errors"]  # type: ignore[misc]
     assert error.startswith(f"{box.folder.parent} is not mounted: the card's first partition cannot be read")
     assert capfd.readouterr().err == f"mmpi setup: {error}\n"
-    assert result(box)["ok"] is False
+    assert (result(box)["ok"], result(box)["first"]) == (False, True)
+    # The new box is as new as before: not armed, and no folder was taken for a good one.
+    assert not box.latch()
+    box.folder.mkdir()
+    box.put(mmpi__toml=PAPER)
+    assert main(["setup", *places, "--result-file", str(box.data.parent / "run" / "r.json"), "--no-mount"]) == 0
+    assert box.latch() and "begins to quote by itself" in box.result()
 
 
 def test_a_bad_folder(box: Box, run: Command) -> None:

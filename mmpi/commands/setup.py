@@ -45,9 +45,10 @@ def run(args: argparse.Namespace) -> int:
         fill=_fill,
         now=time.time,
         version=version("mmpi"),
+        unseen=(lambda _: "") if args.no_mount else _unseen,
     )
     with _ended_in_order():
-        ended = _seen(args, set_up(args.folder, args.data, tools))
+        ended = set_up(args.folder, args.data, tools)
     for note in ended.notes:
         print(f"mmpi setup: note: {note}", file=sys.stderr)
     try:
@@ -62,14 +63,15 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _seen(args: argparse.Namespace, ended: Ended) -> Ended:
-    """Return how it ended: where the card's first partition is not there, a folder was not seen, which is an error."""
-    place = args.folder.parent
-    if args.no_mount or ended.restart or place.is_mount():
-        return ended
-    error = f"{place} is not mounted: the card's first partition cannot be read, nor what {args.folder.name} on it says"
-    outcome = msgspec.structs.replace(ended.outcome, ok=False, errors=(*ended.outcome.errors, error))
-    return msgspec.structs.replace(ended, outcome=outcome)
+def _unseen(folder: Path) -> str:
+    """Return what is wrong where the card is not mounted: a folder that nobody could look into is not an empty one.
+
+    In a service with ReadWritePaths the empty mount point is mounted on itself; `is_mount` compares devices: still no.
+    """
+    place = folder.parent
+    if place.is_mount():
+        return ""
+    return f"{place} is not mounted: the card's first partition cannot be read, nor what {folder.name} on it says"
 
 
 def _show(args: argparse.Namespace, ended: Ended) -> None:

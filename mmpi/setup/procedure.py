@@ -43,6 +43,8 @@ class Tools(msgspec.Struct, frozen=True):
     """Overwrite the free space of a folder's file system."""
     now: Callable[[], float]
     version: str
+    unseen: Callable[[Path], str] = lambda _: ""
+    """Why nobody can say what is in a folder that is not there; "" = it really is not there."""
 
 
 class Ended(msgspec.Struct, frozen=True):
@@ -88,6 +90,9 @@ def _set_up(data: Path, tools: Tools, card: Card, now: float) -> Ended:
     run = _Run(data, tools, card, known, found, begun, now)
     if _is_reset_wanted(run):
         return _reset(run)
+    if not found.there and (error := tools.unseen(card.folder)):
+        found = msgspec.structs.replace(found, errors=(*found.errors, error))
+        run = msgspec.structs.replace(run, found=found)
     if _is_unchanged(run):
         return Ended(Outcome(at=int(now)))
     stored = Stored(generations.read(data), tools.sealer)
