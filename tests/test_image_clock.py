@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -19,6 +20,7 @@ from image_box import arm, flashed, good, press, release, secrets_env, settle, w
 
 from hil.rigs.virt import ARM, KILL, PINS, SECOND, SERVER, Virt
 from image.lock import load
+from mmpi.practice.hyperliquid.tls import server_context
 from mmpi.practice.keys import make_keys
 
 pytestmark = pytest.mark.image
@@ -66,10 +68,14 @@ IDENTITY = "cat /etc/machine-id; cut -d' ' -f2 /data/ssh/ssh_host_ed25519_key.pu
 
 @contextmanager
 def venue(folder: Path) -> Iterator[SimpleNamespace]:
-    """Give a practice server over TLS: its port, its authority's file, and the secrets of an account there."""
+    """Give a practice server over TLS: its port, its authority's file, and the secrets of an account there.
+
+    Its certificate is valid since the day on which the image was made: like a real venue's, it is older than the box's clock.
+    """
     keys = folder / "keys"
     account = make_keys(keys, folder / "registry.json").account
     tls = folder / "tls"
+    server_context(tls, datetime.fromtimestamp(load().epoch, UTC))
     words = ("practice", "hyperliquid", "--port", "0", "--tls", "--tls-dir", str(tls), "--secrets", str(keys))
     command = [sys.executable, "-m", "mmpi", *words, "--weight", "0", "--budget", "0"]
     env = os.environ | {"XDG_STATE_HOME": str(folder), "PYTHONUNBUFFERED": "1"}
@@ -118,7 +124,7 @@ def test_with_the_build_date_trading_waits_and_the_button_works(stuck: SimpleNam
     """The clock is the image's own date; nothing is placed and the status says why; a press latches all the same."""
     box: Virt = stuck.box
     now = int(box.check("date +%s"))
-    assert load().epoch <= now < load().epoch + 3600 < time.time()
+    assert load().epoch <= now < load().epoch + 3600 and load().epoch < time.time()
     go_live(box, stuck.venue)
     arm(box)
     end = time.monotonic() + 240

@@ -348,9 +348,9 @@ def test_memory_stays_in_its_bounds(quoting: Stack) -> None:
 
 
 def test_a_quoter_handles_its_first_event_within_a_second(quoting: Stack) -> None:
-    """From exec to the first beat, which follows the first event, at most 1 s; the best of five warm starts."""
+    """From exec to the first beat, which follows the first event, at most 1 s; the better of two warm starts."""
     taken = []
-    while min(taken, default=9.0) > 1.0 and len(taken) < 5:
+    for _ in range(2):
         quoting.quoter.end()
         quoter = quoting.start_quoter(blockable=False)
         quoting.wait(lambda pid=quoter.pid: _first_beat(quoting, pid), 10, "the first beat")

@@ -35,7 +35,7 @@ from hil.emulator import DIES_WITH_US, EMULATOR, Lines, Serial, command, connect
 from hil.rigs.card import Build, Card
 from image.debian import UnavailableError
 
-UP_S: Final = 600.0
+UP_S: Final = 300.0
 """From power to a shell by SSH: 60 s on an idle core."""
 KILL, SECOND, ARM, POWER, GREEN, AMBER, RED = 5, 4, 2, 0, 6, 7, 1
 """Lines of the chip; line 3 is the emulator's own power button."""

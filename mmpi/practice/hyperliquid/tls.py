@@ -32,8 +32,8 @@ ADDRESSES: Final = ("127.0.0.1", "::1")
 VALID: Final = timedelta(days=365)
 LEFT: Final = timedelta(days=7)
 """With less the files are made anew: no server should outlive its certificate."""
-EARLY: Final = timedelta(days=90)
-"""The certificate is valid since then: the clock of a box may stand at the day on which its image was made."""
+EARLY: Final = timedelta(days=1)
+"""The certificate is valid since then: a client's clock may be behind."""
 
 
 def server_context(folder: Path, now: datetime | None = None) -> tuple[ssl.SSLContext, Path]:
