@@ -30,7 +30,7 @@ from mmpi.runtime.board import (
 
 ROOT = Path(__file__).resolve().parents[1]
 REASON_GENERATION = 2
-LENGTH, CRC, TEXT = 6, 7, 8
+SEQUENCE, LENGTH, CRC, TEXT = 5, 6, 7, 8
 """Places of words in their files; a status has these twice, a half of the file apart."""
 READ_HALT = """
 import json, sys
@@ -265,6 +265,19 @@ def test_a_writer_stopped_in_the_middle_leaves_the_status_before(tmp_path: Path)
         assert writer.read() == b"[1]"
     writer.publish(b"[2]")
     assert writer.read() == b"[2]"
+
+
+def test_a_status_of_an_earlier_sequence_is_none(tmp_path: Path) -> None:
+    """A sequence that another core sees before its text does not pass the text before in that half for it."""
+    writer = StatusBoard.create(tmp_path / "status")
+    writer.publish(b"{}")
+    writer.publish(b"[1]")
+    poke(tmp_path / "status", SEQUENCE, 4)
+    assert writer.read() is None
+    # Nor what a predecessor left: its sequences begin anew, its texts stay in the file.
+    StatusBoard.create(tmp_path / "status")
+    poke(tmp_path / "status", SEQUENCE, 3)
+    assert writer.read() is None
 
 
 def test_a_damaged_status_is_none(tmp_path: Path) -> None:

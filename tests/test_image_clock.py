@@ -70,7 +70,8 @@ IDENTITY = "cat /etc/machine-id; cut -d' ' -f2 /data/ssh/ssh_host_ed25519_key.pu
 def venue(folder: Path) -> Iterator[SimpleNamespace]:
     """Give a practice server over TLS: its port, its authority's file, and the secrets of an account there.
 
-    Its certificate is valid since the day on which the image was made: like a real venue's, it is older than the box's clock.
+    Its certificate is valid since the day on which the image was made: like a real venue's, it is older than the clock
+    of the box.
     """
     keys = folder / "keys"
     account = make_keys(keys, folder / "registry.json").account

@@ -46,6 +46,8 @@ _MAGIC, _WORD, _REASON_GENERATION, _LENGTH, _CRC, _GUARDIAN_BEAT = 0, 1, 2, 3, 4
 _BEAT, _PID, _START, _ACKNOWLEDGED, _SEQUENCE, _STATUS_LENGTH, _STATUS_CRC = 1, 2, 3, 4, 5, 6, 7
 _HALF: Final = STATUS_BYTES // 2 // 8
 """Words from one half's length and CRC to the other's."""
+_SEED: Final = 0xFFFF_FFFF
+"""A status's CRC begins with its sequence, so that an older one in the same half is none of this sequence."""
 
 
 class HaltWord:
@@ -177,7 +179,7 @@ class StatusBoard:
         """Return the writer's board, without beat and status; ConfigError if the file cannot be made."""
         board = cls(path, _map_writable(path, STATUS_BYTES))
         words = board._words
-        for index in (_SEQUENCE, _BEAT, _PID, _START, _ACKNOWLEDGED):
+        for index in (_SEQUENCE, _BEAT, _PID, _START, _ACKNOWLEDGED, _STATUS_CRC, _HALF + _STATUS_CRC):
             words[index] = 0
         words[_START] = process_start(os.getpid()) or 0
         words[_PID] = os.getpid()
@@ -209,7 +211,7 @@ class StatusBoard:
         begin = half * 8 + TEXT_AT
         self._bytes[begin : begin + len(status)] = status
         words[half + _STATUS_LENGTH] = len(status)
-        words[half + _STATUS_CRC] = zlib.crc32(status)
+        words[half + _STATUS_CRC] = zlib.crc32(status, sequence & _SEED)
         words[_SEQUENCE] = sequence
 
     @property
@@ -241,7 +243,8 @@ class StatusBoard:
                 return None
             half = sequence % 2 * _HALF
             view = self._bytes[half * 8 : half * 8 + STATUS_BYTES // 2]
-            text = _checked(view, words[half + _STATUS_LENGTH], words[half + _STATUS_CRC], MAX_STATUS)
+            length, crc = words[half + _STATUS_LENGTH], words[half + _STATUS_CRC]
+            text = _checked(view, length, crc, MAX_STATUS, sequence & _SEED)
             if text is not None:
                 return text or None
         return None
@@ -317,9 +320,9 @@ def _inode(path: Path) -> int:
         return 0
 
 
-def _checked(view: memoryview, length: int, crc: int, limit: int) -> bytes | None:
-    """Return the text, or None if it does not match its CRC."""
+def _checked(view: memoryview, length: int, crc: int, limit: int, seed: int = 0) -> bytes | None:
+    """Return the text, or None if it does not match its CRC, which begins with `seed`."""
     if length > limit:
         return None
     text = bytes(view[TEXT_AT : TEXT_AT + length])
-    return text if zlib.crc32(text) == crc else None
+    return text if zlib.crc32(text, seed) == crc else None
