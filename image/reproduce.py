@@ -28,7 +28,7 @@ from image.stages import STAGES
 COPIED: Final = ("image", "mmpi", "systemd", "scripts", "requirements", "pyproject.toml")
 """All that a build reads of the project."""
 YEAR: Final = "+400d"
-LARGEST: Final = 64 * 1024**2
+LARGEST: Final = 512 * 1024**2
 """Bytes of a file that diffoscope is given; of a larger one a stage before has the cause."""
 DIFFOSCOPE_S: Final = 600
 
@@ -89,12 +89,12 @@ def _tell(found: dict[str, Any]) -> None:
 
 def elsewhere(downloads: Path, place: Path, *, quiet: bool) -> Build:
     """Return a second build, made below `place` under other circumstances, from the packages in `downloads`."""
-    faketime, taskset = tool("faketime", "faketime"), tool("taskset", "util-linux")
+    ensure("clock", "faketime", "taskset")
     checkout, stages, out = place / "checkout", place / "cache", place / "out"
     for name in COPIED:
         _copy(ROOT / name, checkout / name)
     # Not the clock of whatever measures intervals: packages are fetched under it, too.
-    under = [faketime, "--exclude-monotonic", "-f", YEAR, taskset, "-c", "0"]
+    under = ["faketime", "--exclude-monotonic", "-f", YEAR, "taskset", "-c", "0"]
     build = [sys.executable, "-m", "image.command", "--cache", str(stages), "--downloads", str(downloads)]
     env = {
         "PATH": os.environ["PATH"], "HOME": str(place), "TMPDIR": str(place), "PYTHONPATH": str(checkout),
@@ -142,26 +142,34 @@ def keep(first: Build, second: Build, out: Path) -> list[Path]:
                 (out / which / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(source, out / which / name)
     made = [out / "first", out / "second"]
-    program = tool("diffoscope", "diffoscope-minimal")
     for name in names:
         pair = [out / "first" / name, out / "second" / name]
-        if all(path.is_file() and path.stat().st_size <= LARGEST for path in pair) or len(names) == 1:
-            report = out / f"{name.replace('/', '_')}.diffoscope.txt"
-            words = [program, "--text", str(report), "--new-file", *map(str, pair)]
-            subprocess.run(words, capture_output=True, timeout=DIFFOSCOPE_S, check=False)
-            made.append(report)
+        if all(path.is_file() and path.stat().st_size <= LARGEST for path in pair):
+            made += _explained(pair, out / f"{name.replace('/', '_')}.diffoscope.txt")
     return made
 
 
-def tool(program: str, package: str) -> str:
-    """Return the path of a program of this machine, installed now if need be; UnavailableError if it cannot be."""
-    if shutil.which(program) is None and os.geteuid() == 0 and shutil.which("apt-get"):
-        apt = ["apt-get", "install", "-y", "-qq", "--no-install-recommends", package]
-        subprocess.run(apt, env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"}, capture_output=True, check=False)
-    found = shutil.which(program)
-    if found is None:
-        raise UnavailableError(f"no {program} on this machine: install the package {package}")
-    return found
+def _explained(pair: Sequence[Path], report: Path) -> list[Path]:
+    """Return diffoscope's report, if it could be had in good time: that two files differ is known without."""
+    try:
+        ensure("compare", "diffoscope")
+        words = ["diffoscope", "--text", str(report), "--new-file", *map(str, pair)]
+        subprocess.run(words, capture_output=True, timeout=DIFFOSCOPE_S, check=False)
+    except (UnavailableError, subprocess.TimeoutExpired) as error:
+        print(f"image-reproduce: no report of {pair[0].name}: {error}", file=sys.stderr)
+    return [report] if report.exists() else []
+
+
+def ensure(what: str, *programs: str) -> None:
+    """Have `hil/setup` install programs that are not there; UnavailableError with its last words if it cannot."""
+    if not _there(programs):
+        done = subprocess.run([ROOT / "hil" / "setup", what], capture_output=True, text=True, check=False)
+        if done.returncode != 0 or not _there(programs):
+            raise UnavailableError((done.stderr.strip().splitlines() or [f"not all of {', '.join(programs)}"])[-1])
+
+
+def _there(programs: Sequence[str]) -> bool:
+    return all(shutil.which(program) for program in programs)
 
 
 def _copy(source: Path, target: Path) -> None:

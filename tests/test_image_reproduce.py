@@ -63,7 +63,7 @@ def test_every_file_of_every_stage_is_compared(tmp_path: Path) -> None:
 def test_a_difference_is_kept_and_explained(tmp_path: Path) -> None:
     """Of the first stage that differs both forms are kept, and diffoscope names the line in the file in the archive."""
     try:
-        reproduce.tool("diffoscope", "diffoscope-minimal")
+        reproduce.ensure("compare", "diffoscope")
     except UnavailableError as error:
         pytest.skip(str(error))
     first, second = build(tmp_path / "1"), build(tmp_path / "2", word="other")
@@ -74,11 +74,25 @@ def test_a_difference_is_kept_and_explained(tmp_path: Path) -> None:
     assert "motd" in said and "-same" in said and "+other" in said
 
 
-def test_a_tool_that_cannot_be_had_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without root nothing is installed; the package is named."""
-    monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    with pytest.raises(UnavailableError, match="no nonesuch on this machine: install the package nothing"):
-        reproduce.tool("nonesuch", "nothing")
+def test_a_tool_that_cannot_be_had_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a way to install anything the error says what to install by hand."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(UnavailableError, match="no apt-get here; install faketime taskset by hand"):
+        reproduce.ensure("clock", "faketime", "taskset")
+
+
+def test_a_difference_is_one_without_diffoscope(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where it cannot be had both forms are kept all the same, and why there is no report is said."""
+
+    def missing(what: str, *programs: str) -> None:
+        raise UnavailableError(f"no {programs[0]} for {what}")
+
+    monkeypatch.setattr(reproduce, "ensure", missing)
+    first, second = build(tmp_path / "1"), build(tmp_path / "2", word="other")
+    assert [path.name for path in keep(first, second, tmp_path / "out")] == ["first", "second"]
+    assert "no report of root.tar: no diffoscope for compare" in capsys.readouterr().err
 
 
 def test_the_other_clock_is_for_tools_alone(monkeypatch: pytest.MonkeyPatch) -> None:
