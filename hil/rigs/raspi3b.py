@@ -5,8 +5,8 @@ can be used (it resets at once). Its SD controller reads 1 to 2 MB/s, whatever a
 
     build = Build()
     card = Card(build, tmp_path / "card.img")     # 2048 MB: this controller wants a power of two
-    with Raspi3b(build, card, tmp_path, key=key) as box:
-        box.wait_up()
+    with Raspi3b(build, card, tmp_path, more="systemd.show_status=1") as box:
+        box.wait_serial("boot-complete")          # its network is up minutes later
 
 Invariant: as of the virtual machine. It must not know scenarios.
 
@@ -19,23 +19,14 @@ from pathlib import Path
 from typing import Final
 
 from hil.emulator import DIES_WITH_US, EMULATOR, TestSocket
-from hil.rigs.virt import Virt
+from hil.rigs.virt import Virt, pins
 
 _SET: Final = 0x3F20_001C
 _CLEAR: Final = 0x3F20_0028
 _LEVEL: Final = 0x3F20_0034
 KILL, ARM, GREEN, AMBER, RED = 5, 13, 17, 27, 22
 """BCM numbers, as docs/wiring.md has them."""
-PINS: Final = f"""
-[pins]
-backend = "gpiod"
-chip = "pinctrl-bcm2835"
-kill = {KILL}
-arm = {ARM}
-green = {GREEN}
-amber = {AMBER}
-red = {RED}
-"""
+PINS: Final = pins("pinctrl-bcm2835", kill=KILL, arm=ARM, green=GREEN, amber=AMBER, red=RED)
 NO_WATCHDOG: Final = "systemd.watchdog_sec=off systemd.watchdog_pre_sec=off"
 
 
@@ -80,8 +71,8 @@ class Raspi3b(Virt):
                 "-M", "raspi3b", "-accel", "tcg,thread=multi", "-nodefaults", "-display", "none",
                 "-kernel", str(made / "rpi-u-boot.bin"), "-dtb", str(tree), "-drive",
                 f"if=sd,format=raw,file={self.card.path},cache=writeback", "-device", "usb-net,netdev=n0", "-netdev",
-                f"user,id=n0,restrict=on,hostfwd=tcp:127.0.0.1:{self._port}-:22", "-serial", "null", "-serial", "stdio",
-                "-qtest", f"unix:{self._place}/qtest,server=on,wait=off", "-qtest-log", "none", "-qmp",
+                self._user_network(), "-serial", "null", "-serial", "stdio", "-qtest",
+                f"unix:{self._place}/qtest,server=on,wait=off", "-qtest-log", "none", "-qmp",
                 f"unix:{self._place}/qmp2,server=on,wait=off",
             ],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, bufsize=0,

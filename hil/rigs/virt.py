@@ -41,17 +41,15 @@ KILL, SECOND, ARM, POWER, GREEN, AMBER, RED = 5, 4, 2, 0, 6, 7, 1
 """Lines of the chip; line 3 is the emulator's own power button."""
 SERVER: Final = ("10.0.2.100", 443)
 """Where a server of this host is, seen from the machine."""
-PINS: Final = f"""
-[pins]
-backend = "gpiod"
-chip = "/dev/gpiochip0"
-kill = {KILL}
-kill_second = {SECOND}
-arm = {ARM}
-green = {GREEN}
-amber = {AMBER}
-red = {RED}
-"""
+
+
+def pins(chip: str, **lines: int) -> str:
+    """Return the configuration's section for a header on this chip."""
+    wired = "".join(f"{name} = {line}\n" for name, line in lines.items())
+    return f'\n[pins]\nbackend = "gpiod"\nchip = "{chip}"\n{wired}'
+
+
+PINS: Final = pins("/dev/gpiochip0", kill=KILL, kill_second=SECOND, arm=ARM, green=GREEN, amber=AMBER, red=RED)
 
 
 class Key:
@@ -241,7 +239,6 @@ class Virt:
             ],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, bufsize=0,
         )  # fmt: skip
-
 
     def _user_network(self) -> str:
         found = f"user,id=n0,restrict=on,hostfwd=tcp:127.0.0.1:{self._port}-:22"
