@@ -25,6 +25,8 @@ from image.wheels import ROOT, locked, wheels
 HERE: Final = Path(__file__).resolve().parent
 NOT_SHIPPED: Final = ("setuptools",)
 """Locked for builds from source, of which there are none on the device."""
+NOT_MAKING: Final = ("reproduce.py", "tested.py")
+"""Files of this folder that say something of an image, and make nothing of it."""
 BOARDS: Final = ("bcm2837", "bcm2711")
 FIRMWARE_FILES: Final = ("bootcode.bin", "start.elf", "fixup.dat", "start4.elf", "fixup4.dat")
 
@@ -242,7 +244,7 @@ zstd -q -12 -T0 --long=27 "$1" -o "$1.zst"
 
 
 def _all_inputs() -> dict[str, bytes]:
-    own = sources(".")
+    own = {name: data for name, data in sources(".").items() if name not in NOT_MAKING}
     return {f"image/{name}": data for name, data in own.items()} | _below("mmpi", "systemd") | {
         "requirements/run.txt": WHEEL_LOCK.read_bytes()
     }

@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +15,7 @@ developer's runs draw others each time; CI draws the same."""
 settings.register_profile("developer", deadline=None, max_examples=EXAMPLES)
 settings.register_profile("ci", deadline=None, derandomize=True, max_examples=EXAMPLES)
 SLOW = ("\npytestmark = pytest.mark.slow\n", "\npytestmark = pytest.mark.image\n")
+LEFT_OUT: list[str] = []
 settings.load_profile("ci" if os.environ.get("CI") else "developer")
 
 
@@ -24,6 +25,24 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
         text = collection_path.read_text(encoding="utf-8")
         return True if any(mark in text for mark in SLOW) else None
     return None
+
+
+def pytest_deselected(items: list[pytest.Item]) -> None:
+    """Remember that a run leaves tests of the image out: it says nothing of their files."""
+    if any(item.get_closest_marker("image") for item in items):
+        LEFT_OUT.append("tests left out")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def image_tested(request: pytest.FixtureRequest, record_testsuite_property: Callable[[str, object], None]) -> None:
+    """Say in the results which image was tested, and what made its tests shorter than they are: see image.tested."""
+    if any(item.get_closest_marker("image") for item in request.session.items):
+        from hil.rigs.card import Build
+
+        shortened = LEFT_OUT + [name for name in os.environ if name.startswith("MMPI_IMAGE_")]
+        shortened += [each for each in request.config.args if "::" in each]
+        record_testsuite_property("image", Build().key("image"))
+        record_testsuite_property("shortened", ", ".join(shortened))
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,8 @@ from image.reproduce import Build, different, keep, read
 from image.stage import Stage, Stages, Work
 
 STAGES = ("root", "image")
-SUITE = '<testsuites><testsuite errors="{}" failures="{}" skipped="{}" tests="{}"></testsuite></testsuites>'
+SUITE = '<testsuites><testsuite errors="{}" failures="{}" skipped="{}" tests="{}">{}</testsuite></testsuites>'
+PROPERTY = '<property name="{}" value="{}"/>'
 
 
 def tarred(**files: str) -> bytes:
@@ -110,7 +111,11 @@ class Noting:
         self.made_of, self.folder, self.patch = b"1", folder, monkeypatch
         monkeypatch.setattr(tested, "NOTE", folder / "tested.json")
         monkeypatch.setattr(tested, "RESULTS", folder / "results.xml")
+        monkeypatch.setattr(tested, "TESTS", folder)
         monkeypatch.setattr(tested, "cache", lambda: folder)
+        for name in ("test_one", "test_two"):
+            (folder / f"{name}.py").write_text(f"import pytest\n{tested.MARK}")
+        (folder / "test_other.py").write_text("")
 
     def build(self) -> None:
         """Make the image."""
@@ -121,25 +126,37 @@ class Noting:
         """Write what an image leaves."""
         (work.folder / "m.manifest.json").write_text(json.dumps({"sha256": "ab" * 32, "version": "1.2.3"}))
 
-    def results(self, errors: int, failures: int, skipped: int, tests: int) -> None:
-        """Write JUnit's file."""
-        (self.folder / "results.xml").write_text(SUITE.format(errors, failures, skipped, tests))
+    def results(self, counts: tuple[int, int, int, int], file: str = "test_one", shortened: str = "") -> None:
+        """Write JUnit's file: errors, failures, skipped, tests; the tests are of that file, and of this image."""
+        key = Stages(tested.STAGES, self.folder, self.folder).key("image")
+        cases = f'<testcase classname="tests.{file}"/>' * counts[3]
+        said = PROPERTY.format("image", key) + PROPERTY.format("shortened", shortened)
+        text = SUITE.format(*counts, f"<properties>{said}</properties>{cases}")
+        (self.folder / "results.xml").write_text(text)
 
 
 def test_what_was_tested_is_noted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The same inputs are the tested ones; others are not, until they were tested as well."""
+    """Once each file has passed, in one run or several, the same inputs are the tested ones; others are not."""
     project = Noting(tmp_path, monkeypatch)
     project.build()
     assert tested.main([]) == 1
-    project.results(0, 0, 0, 34)
+    project.results((0, 0, 0, 2))
+    assert (tested.main(["--write"]), tested.main([])) == (0, 1)
+    assert "was not tested by test_two" in capsys.readouterr().out
+    project.results((0, 0, 0, 3), "test_two")
     assert (tested.main(["--write"]), tested.main([])) == (0, 0)
-    assert json.loads(tested.NOTE.read_text())["image"] == "ab" * 32
+    note = json.loads(tested.NOTE.read_text())
+    assert (note["image"], note["passed"]) == ("ab" * 32, {"test_one": 2, "test_two": 3})
     capsys.readouterr()
     project.made_of = b"2"
+    project.build()
     assert tested.main([]) == 1
     assert "tested was abababababababab of 1.2.3; what it is made from is different now" in capsys.readouterr().out
+    project.results((0, 0, 0, 3), "test_two")
+    assert (tested.main(["--write"]), tested.main([])) == (0, 1)
+    assert json.loads(tested.NOTE.read_text())["passed"] == {"test_two": 3}
 
 
 @pytest.mark.parametrize("counts", [(1, 0, 0, 9), (0, 1, 0, 9), (0, 0, 1, 9), (0, 0, 0, 0), None])
@@ -150,15 +167,28 @@ def test_what_did_not_pass_is_not_noted(
     project = Noting(tmp_path, monkeypatch)
     project.build()
     if counts:
-        project.results(*counts)
+        project.results(counts)
     assert tested.main(["--write"]) == 4
     assert not tested.NOTE.exists()
 
 
-def test_what_was_not_built_is_not_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The checkout changed since the image was made: its hash would be another one's."""
+@pytest.mark.parametrize("shortened", ["tests left out", "MMPI_IMAGE_CUTS"])
+def test_a_part_of_a_file_is_not_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shortened: str) -> None:
+    """A run of some tests, or of shorter ones, says nothing of the file."""
     project = Noting(tmp_path, monkeypatch)
     project.build()
-    project.results(0, 0, 0, 34)
+    project.results((0, 0, 0, 2), shortened=shortened)
+    assert tested.main(["--write"]) == 4
+    assert not tested.NOTE.exists()
+
+
+@pytest.mark.parametrize("built", [False, True])
+def test_what_was_not_built_is_not_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, built: bool) -> None:
+    """The checkout changed since the image was made or since it was tested: its hash would be another one's."""
+    project = Noting(tmp_path, monkeypatch)
+    project.build()
+    project.results((0, 0, 0, 34))
     project.made_of = b"2"
+    if built:
+        project.build()
     assert tested.main(["--write"]) == 4
