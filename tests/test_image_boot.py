@@ -35,7 +35,7 @@ def measured(box: Virt, end: str) -> float:
     return box.cpu_seconds() - began
 
 
-def test_what_ready_costs(tmp_path: Path, record_property: Callable[[str, object], None]) -> None:
+def test_what_ready_costs(tmp_path: Path, record_testsuite_property: Callable[[str, object], None]) -> None:
     """Processor seconds of both boots, in the results and on the terminal."""
     with flashed(tmp_path) as there:
         build, card, key = there.build, there.card, there.key
@@ -52,8 +52,8 @@ def test_what_ready_costs(tmp_path: Path, record_property: Callable[[str, object
             alone = measured(box, r"Reached target \S*multi-user\.target")
             assert "mmpi-quoter" not in box.serial.partition("Starting kernel")[2]
     print(f"\nprocessor seconds from the kernel's start: to READY {ready:.0f}, Debian alone {alone:.0f}")
-    record_property("ready_cpu_s", round(ready, 1))
-    record_property("debian_cpu_s", round(alone, 1))
+    record_testsuite_property("ready_cpu_s", round(ready, 1))
+    record_testsuite_property("debian_cpu_s", round(alone, 1))
     assert alone < ready < DEAREST * alone
 
 
