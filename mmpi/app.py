@@ -290,6 +290,8 @@ class _Quoter:
             latch="latched" if self.engine.standing.latched else "armed",
             start=self.keeper.start,
             storage=self.keeper.status(),
+            tick_to_order=self.loop.tick_to_order.histogram(),
+            loop_lateness=self.loop.lateness.histogram(),
         )
 
     def _latch(self, reason: str) -> None:

@@ -6,6 +6,10 @@ It must not know TOML, the environment or pydantic.
 
 import msgspec
 
+from mmpi.channels import AlertSettings as AlertSettings
+from mmpi.channels import FarMqttSettings as FarMqttSettings
+from mmpi.channels import MqttSettings as MqttSettings
+from mmpi.channels import WebSettings as WebSettings
 from mmpi.quoting import QuoterSettings
 from mmpi.risk import RiskConfig
 from mmpi.sections import ClockSettings as ClockSettings
@@ -47,4 +51,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     power: PowerSettings = PowerSettings()
     host: HostSettings = HostSettings()
     watchdog: WatchdogSettings = WatchdogSettings()
+    mqtt: MqttSettings = MqttSettings()
+    mqtt_far: FarMqttSettings = FarMqttSettings()
+    web: WebSettings = WebSettings()
+    alerts: AlertSettings = AlertSettings()
     digest: str = ""

@@ -3,6 +3,8 @@
 Invariant: money is decimal text, exact; nothing here is a secret. It must not know how any of it is computed.
 """
 
+from typing import Final
+
 import msgspec
 
 
@@ -46,6 +48,8 @@ class InstrumentStatus(msgspec.Struct, frozen=True):
     asks: list[tuple[str, str]]
     own: list[OwnOrder]
     pnl: PnlStatus
+    feed_age_ms: int | None = None
+    """Since the last book or trade; None = there was none, or nobody asked when."""
 
 
 class Latency(msgspec.Struct, frozen=True):
@@ -54,6 +58,17 @@ class Latency(msgspec.Struct, frozen=True):
     p50: float
     p99: float
     n: int
+
+
+EDGES_US: Final = (50, 100, 200, 500, 1000, 2000, 5000, 10_000, 20_000, 50_000, 100_000, 200_000, 500_000)
+"""Upper bounds of a histogram's counts, microseconds; what is longer than all of them is counted last."""
+
+
+class Histogram(msgspec.Struct, frozen=True):
+    """Durations since the process began: how many were up to each of EDGES_US (and above the one before), their sum."""
+
+    counts: tuple[int, ...]
+    sum_us: float
 
 
 class RequestStatus(msgspec.Struct, frozen=True):
@@ -127,3 +142,7 @@ class Summary(msgspec.Struct, frozen=True):
     """Nobody asked (""), working: ..., flat, or failed: ..."""
     start: StartStatus | None = None
     storage: StorageStatus | None = None
+    tick_to_order: Histogram | None = None
+    """From a frame's first byte to the orders that it led to; None where nothing is awaited (backtest)."""
+    loop_lateness: Histogram | None = None
+    """How late the loop was, each time it wanted to look around."""

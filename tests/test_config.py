@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmpi import folders
+from mmpi.channels import AlertSettings, FarMqttSettings, MqttSettings, WebSettings
 from mmpi.config import Loaded, effective, json_schema, load_config, models, quoters, resolve, schema
 from mmpi.config.load import digest
 from mmpi.config.quoters import STRATEGIES
@@ -862,6 +863,10 @@ def test_every_numbers_unit_is_in_its_name_or_stated() -> None:
         (models.Power, PowerSettings, set()),
         (models.Host, HostSettings, set()),
         (models.Watchdog, WatchdogSettings, set()),
+        (models.Mqtt, MqttSettings, set()),
+        (models.FarMqtt, FarMqttSettings, set()),
+        (models.Web, WebSettings, set()),
+        (models.Alerts, AlertSettings, set()),
     ],
 )
 def test_each_section_covers_its_struct(

@@ -13,6 +13,7 @@ from typing import Final
 import msgspec
 
 from mmpi import folders
+from mmpi.channels import AlertSettings, FarMqttSettings, MqttSettings, WebSettings
 from mmpi.config import box, models, relations, schema, sources
 from mmpi.config.quoters import STRATEGIES, amount_text, in_force, quoter_settings
 from mmpi.errors import ConfigError
@@ -36,6 +37,8 @@ from mmpi.sim.scenario import NORMAL, MarketConfig, scenario
 
 EMPTY: Final = schema.toml_text("")
 """A text that nobody chose."""
+TELLING: Final = ("mqtt", "mqtt_far", "web", "alerts")
+"""Sections that decide what the owner is told, and nothing of what is quoted."""
 NO_FILE: Final = "no configuration file: built-in paper defaults on the generated market"
 
 
@@ -56,9 +59,9 @@ def effective(loaded: Loaded) -> list[tuple[str, str, str]]:
 
 
 def digest(settings: Settings) -> str:
-    """Return the SHA-256, in hexadecimal, of everything that decides behaviour: all but folders and the box's name."""
+    """Return the SHA-256, in hexadecimal, of everything that decides behaviour: all but folders, name and telemetry."""
     content = msgspec.to_builtins(settings)
-    for key in ("device_id", "paths", "digest"):
+    for key in ("device_id", "paths", "digest", *TELLING):
         del content[key]
     # A place, too; and what a box was armed for before it knew this key must stay the same.
     del content["host"]["setup_result"]
@@ -136,6 +139,10 @@ def _settings(config: models.Config, automatic: dict[str, tuple[str, str]]) -> S
         power=PowerSettings(**config.power.model_dump()),
         host=_host(config.host),
         watchdog=WatchdogSettings(**config.watchdog.model_dump()),
+        mqtt=MqttSettings(**config.mqtt.model_dump()),
+        mqtt_far=FarMqttSettings(**config.mqtt_far.model_dump()),
+        web=WebSettings(**config.web.model_dump()),
+        alerts=AlertSettings(**config.alerts.model_dump()),
     )
     return msgspec.structs.replace(settings, digest=digest(settings))
 

@@ -14,6 +14,7 @@ from mmpi.config.box import Guardian, Host, Journal, Pins, Power, Watchdog
 from mmpi.config.fields import Amount, BaseUrl, Section, amount, choice, folder, number, quote_amount, text
 from mmpi.config.quoters import AvellanedaStoikov, Glft, Improve, Layered
 from mmpi.config.schema import KeyPath
+from mmpi.config.telling import Alerts, FarMqtt, Mqtt, Web
 from mmpi.risk import RiskConfig
 from mmpi.sections import ClockSettings, VenueSettings
 from mmpi.sim.exchange import SimConfig
@@ -348,6 +349,10 @@ class Config(Section):
     power: Power = Power()
     host: Host = Host()
     watchdog: Watchdog = Watchdog()
+    mqtt: Mqtt = Mqtt()
+    mqtt_far: FarMqtt = FarMqtt()
+    web: Web = Web()
+    alerts: Alerts = Alerts()
 
 
 def json_schema() -> dict[str, Any]:

@@ -46,6 +46,7 @@ def problems(settings: Settings, override_reason: str) -> Iterator[Problem]:
     yield from _folders(settings.paths)
     yield from _venue(settings.venue)
     yield from _box(settings)
+    yield from _telling(settings)
     yield from _order_of_limits(settings)
     if not override_reason:
         yield from _losses(settings)
@@ -131,6 +132,20 @@ def _box(settings: Settings) -> Iterator[Problem]:
             ("watchdog.hardware_s",),
             f"0, or more than the {SERVICE_WATCHDOG_S} s in which systemd restarts a hung daemon, and at most 15",
         )
+
+
+def _telling(settings: Settings) -> Iterator[Problem]:
+    """Yield what is wrong with the brokers' sections."""
+    for name, broker in (("mqtt", settings.mqtt), ("mqtt_far", settings.mqtt_far)):
+        if not broker.url and (key := next((key for key in ("username", "cert_file") if getattr(broker, key)), "")):
+            yield Problem((f"{name}.{key}", f"{name}.url"), f"empty unless {name}.url names a broker")
+        for key in ("ca_file", "cert_file"):
+            if getattr(broker, key) and broker.url and not broker.url.startswith("mqtts://"):
+                yield Problem((f"{name}.{key}", f"{name}.url"), f"empty unless {name}.url is an mqtts:// address")
+        if bool(broker.cert_file) != bool(broker.key_file):
+            yield Problem((f"{name}.cert_file", f"{name}.key_file"), "both files, or neither")
+    if settings.mqtt_far.url and settings.mqtt_far.url == settings.mqtt.url:
+        yield Problem(("mqtt_far.url", "mqtt.url"), "another broker than mqtt.url: a box cannot tell of its own death")
 
 
 def _is_loopback(url: str) -> bool:

@@ -13,14 +13,16 @@ from typing import Final, Protocol
 from mmpi.actions import Approved
 from mmpi.engine import Engine
 from mmpi.events import DeadManReport, Event, ExecReport, Flatten, Halted, Resumed, Stopping, StorageTrust, Timer
-from mmpi.instrument import MILLISECOND, Nanos
+from mmpi.instrument import MILLISECOND, SECOND, Nanos
 from mmpi.ports import Sink
 from mmpi.runtime.board import LATCHED, PAUSED, REDUCE, RUN, HaltWord, StatusBoard
+from mmpi.runtime.buckets import Buckets
 from mmpi.runtime.service import say
 from mmpi.runtime.step import step
 from mmpi.status import Latency
 
-TICK_S: Final = 0.02
+TICK: Final[Nanos] = 20 * MILLISECOND
+TICK_S: Final = TICK / SECOND
 """How often the halt word is looked at when nothing happens: a tenth of what the guardian's 500 ms leave."""
 HEARTBEAT: Final[Nanos] = 200 * MILLISECOND
 """A Timer goes through the engine at least this often; the guardian's patience is 1 s."""
@@ -94,6 +96,7 @@ class Loop:
         self._next_heartbeat: Nanos = 0
         self._next_publish: Nanos = 0
         self._latencies: deque[int] = deque(maxlen=SAMPLES)
+        self.tick_to_order, self.lateness = Buckets(), Buckets()
         self._last: Nanos = 0
         self._broken: Exception | None = None
 
@@ -113,7 +116,9 @@ class Loop:
             self._broken = error
             return
         if acted and since:
-            self._latencies.append(self.clock.now() - since)
+            took = self.clock.now() - since
+            self._latencies.append(took)
+            self.tick_to_order.add(took)
         self._board.beat(time.monotonic_ns())
         self._progress()
 
@@ -139,7 +144,9 @@ class Loop:
             self.tick()
             if self._broken is not None:
                 raise self._broken
+            due = time.monotonic_ns() + TICK
             await asyncio.sleep(TICK_S)
+            self.lateness.add(max(0, time.monotonic_ns() - due))
         self.tick()
         # Whoever looks from now on sees how it ended.
         self._board.publish(self._publish())

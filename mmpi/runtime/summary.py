@@ -9,10 +9,11 @@ from typing import Final
 
 from mmpi.desk import Desk
 from mmpi.engine import Engine
-from mmpi.instrument import BUY, Money, Nanos, money_text
+from mmpi.instrument import BUY, MILLISECOND, Money, Nanos, money_text
 from mmpi.orders import OrdStatus
 from mmpi.position import Position
 from mmpi.status import (
+    Histogram,
     InstrumentStatus,
     Latency,
     OrderCounts,
@@ -31,6 +32,7 @@ _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 def summarise(
     engine: Engine, *, mode: str, venue: str, latency: Latency, latch: str, now: Nanos = 0,
     start: StartStatus | None = None, storage: StorageStatus | None = None,
+    tick_to_order: Histogram | None = None, loop_lateness: Histogram | None = None,
 ) -> Summary:  # fmt: skip
     """Return what observers may see of the engine now."""
     desks = list(engine.desks.values())
@@ -43,7 +45,7 @@ def summarise(
         venue=venue,
         state=_state(engine),
         reason=engine.blocked,
-        instruments={name: _instrument(desk, _unseen(engine)) for name, desk in engine.desks.items()},
+        instruments={name: _instrument(desk, _unseen(engine), now) for name, desk in engine.desks.items()},
         events=engine.events,
         orders=OrderCounts(
             placed=sum(desk.orders.placed for desk in desks),
@@ -60,6 +62,8 @@ def summarise(
         flatten=engine.flattening.text,
         start=start,
         storage=storage,
+        tick_to_order=tick_to_order,
+        loop_lateness=loop_lateness,
         latch=latch,
         refusals=dict(engine.gate.refusals),
         invariant_violations=engine.violations,
@@ -106,7 +110,7 @@ def _unseen(engine: Engine) -> str:
     return "request budget spent" if governor.left <= governor.reserve else ""
 
 
-def _instrument(desk: Desk, unseen: str) -> InstrumentStatus:
+def _instrument(desk: Desk, unseen: str, now: Nanos) -> InstrumentStatus:
     book, grid = desk.book, desk.instrument
     live = sorted(desk.orders.live.values(), key=lambda order: -order.price)
     return InstrumentStatus(
@@ -127,6 +131,7 @@ def _instrument(desk: Desk, unseen: str) -> InstrumentStatus:
             for order in live
         ],
         pnl=_pnl([desk.position]),
+        feed_age_ms=max(0, now - desk.market_ts) // MILLISECOND if now and desk.market_ts else None,
     )
 
 

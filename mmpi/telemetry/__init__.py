@@ -1,0 +1,1 @@
+"""Telemetry: what the owner sees: MQTT, Home Assistant, web page, alerts, Prometheus. It never trades."""
