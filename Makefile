@@ -20,7 +20,7 @@ help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 demo: ## watch the market maker work on a generated market: make demo ARGS="--seconds 20 --json"
-	$(BOOTSTRAP) run
+	$(BOOTSTRAP) demo
 	@$(BIN)/mmpi demo $(ARGS)
 
 test: ## lint and the whole test suite; with ARGS one pytest run: make test ARGS="-k ladder"

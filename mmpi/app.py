@@ -292,6 +292,8 @@ class _Quoter:
             storage=self.keeper.status(),
             tick_to_order=self.loop.tick_to_order.histogram(),
             loop_lateness=self.loop.lateness.histogram(),
+            run_fills=self.keeper.fills,
+            last_fills=self.keeper.last_fills,
         )
 
     def _latch(self, reason: str) -> None:

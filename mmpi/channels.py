@@ -6,7 +6,7 @@ It must not know TOML, the environment or pydantic.
 
 import msgspec
 
-from mmpi.sections import PathSettings, PinSettings, VenueSettings
+from mmpi.sections import GuardianSettings, PathSettings, PinSettings, VenueSettings
 
 
 class MqttSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -89,6 +89,7 @@ class Telling(msgspec.Struct, frozen=True):
     paths: PathSettings
     venue: VenueSettings
     risk: Limits
+    guardian: GuardianSettings
     pins: PinSettings = PinSettings()
     mqtt: MqttSettings = MqttSettings()
     mqtt_far: FarMqttSettings = FarMqttSettings()

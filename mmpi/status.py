@@ -60,7 +60,10 @@ class Latency(msgspec.Struct, frozen=True):
     n: int
 
 
-EDGES_US: Final = (50, 100, 200, 500, 1000, 2000, 5000, 10_000, 20_000, 50_000, 100_000, 200_000, 500_000)
+EDGES_US: Final = (
+    50, 100, 200, 300, 500, 750, 1000, 1500, 2000, 3000, 4000, 5000, 7500, 10_000, 20_000, 50_000, 100_000, 200_000,
+    500_000,
+)  # fmt: skip
 """Upper bounds of a histogram's counts, microseconds; what is longer than all of them is counted last."""
 
 
@@ -69,6 +72,20 @@ class Histogram(msgspec.Struct, frozen=True):
 
     counts: tuple[int, ...]
     sum_us: float
+
+
+class FillStatus(msgspec.Struct, frozen=True):
+    """One fill; times in Unix ns: the venue's, and when it was told here."""
+
+    exec_id: str
+    instrument: str
+    side: str
+    price: str
+    size: str
+    fee: str
+    maker: bool
+    exch_ts: int
+    recv_ts: int
 
 
 class RequestStatus(msgspec.Struct, frozen=True):
@@ -146,3 +163,7 @@ class Summary(msgspec.Struct, frozen=True):
     """From a frame's first byte to the orders that it led to; None where nothing is awaited (backtest)."""
     loop_lateness: Histogram | None = None
     """How late the loop was, each time it wanted to look around."""
+    run_fills: int = 0
+    """Fills that this process has seen; the last of `last_fills` has this number."""
+    last_fills: list[FillStatus] = []
+    """The last ones, oldest first."""

@@ -141,6 +141,22 @@ def test_a_mode_that_needs_secrets(tmp_path: Path) -> None:
     assert [error.partition(" is the same")[0] for error in box.errors()] == ["secrets.env: GUARDIAN_KEY"]
 
 
+def test_a_broker_that_wants_a_name_needs_its_password(tmp_path: Path) -> None:
+    """On paper, too: a box that could not tell its owner anything says so at once; any printable text is a password."""
+    toml = '[mqtt]\nurl = "mqtt://house"\nusername = "box"\n'
+    box = Box(tmp_path, mmpi__toml=toml)
+    assert box.errors() == [
+        "mmpi.toml: mqtt.username needs MQTT_PASSWORD, and none is stored yet; allowed: a secrets.env in this folder "
+        "that has it"
+    ]
+    box.put(secrets__env='MQTT_PASSWORD="two words, # and =" # the broker\nWEBHOOK_TOKEN=tk_1\n')
+    assert box.errors() == []
+    box.put(secrets__env="MQTT_PASSWORD=caf\u00e9")
+    assert box.errors() == [
+        "secrets.env: line 1: MQTT_PASSWORD: 4 characters, not shown; allowed: 1 to 250 printable ASCII characters"
+    ]
+
+
 def test_a_stored_secret_that_nobody_can_read_is_missing(tmp_path: Path) -> None:
     """A box that lost its host key says so, and is content with new secrets."""
     box = Box(tmp_path, mmpi__toml=LIVE, secrets__env=SECRETS)

@@ -72,7 +72,8 @@ def analyze(*words: str) -> "subprocess.CompletedProcess[str]":
 
 def test_systemd_finds_nothing_wrong(image: Path) -> None:
     """`systemd-analyze verify` has nothing to say but that an older systemd does not know a newer one's settings."""
-    names = ["mmpi.target", *(f"{name}.service" for name in SERVICES), "mmpi-poweroff.path", "mmpi-poweroff.service"]
+    names = ["mmpi.target", *(f"{name}.service" for name in SERVICES), "mmpi-telemetry.service",
+             "mmpi-poweroff.path", "mmpi-poweroff.service"]  # fmt: skip
     done = analyze("verify", "--man=no", f"--root={image}", *names)
     said = [line for line in (done.stdout + done.stderr).splitlines() if "systemctl is not" not in line]
     unknown = re.compile(r".*: Unknown (?:key|key name) '(\w+)' in section '?\[?Service\]?'?, ignoring\.")
@@ -80,12 +81,12 @@ def test_systemd_finds_nothing_wrong(image: Path) -> None:
     assert others == []
 
 
-@pytest.mark.parametrize("name", SERVICES)
+@pytest.mark.parametrize("name", [*SERVICES, "mmpi-telemetry"])
 @pytest.mark.parametrize("with_pins", [False, True])
 def test_how_exposed_a_service_is(image: Path, name: str, with_pins: bool) -> None:
     """Each service is at 2.0 of systemd's 10 at most, the guardian with pins and gauges opened, too."""
     if not with_pins:
-        shutil.rmtree(image / f"usr/lib/systemd/system/{name}.service.d")
+        shutil.rmtree(image / f"usr/lib/systemd/system/{name}.service.d", ignore_errors=True)
     words = ("--offline=true", f"--threshold={MOST_EXPOSED}", f"--root={image}", "--no-pager", f"{name}.service")
     done = analyze("security", *words)
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr
@@ -157,6 +158,21 @@ def test_rights() -> None:
     assert names == [{"account", "guardian.key"}, {"account", "quoter.key"}]
     # Not an absolute path: a credential that is missing there would be a failure.
     assert not any(":/" in each for told in (guardian, quoter) for each in told["LoadCredential"])
+
+
+def test_telemetry_is_in_nobodys_way() -> None:
+    """Last to be served and first to go; it writes no disk, has no key of a venue, and nobody waits for it."""
+    told = unit("mmpi-telemetry.service")
+    assert (told["Type"], told["Restart"], told["PartOf"]) == (["notify"], ["always"], ["mmpi.target"])
+    assert (told["User"], told["Group"]) == (["mmpi-telemetry"], ["mmpi"])
+    assert int(told["OOMScoreAdjust"][0]) > 0 and int(told["Nice"][0]) > 0 and int(told["CPUWeight"][0]) < 100
+    assert told["ReadWritePaths"] == ["/run/mmpi"] and told["CapabilityBoundingSet"] == [""]
+    assert {each.partition(":")[0] for each in told["LoadCredential"]} == {
+        "mqtt.password", "mqtt_far.password", "webhook.token",
+    }  # fmt: skip
+    for other in SERVICES:
+        assert "mmpi-telemetry" not in (SYSTEMD / "system" / f"{other}.service").read_text()
+    assert "mmpi-telemetry.service" in unit("mmpi.target")["Wants"][0].split()
 
 
 def test_an_image_starts_it(image: Path) -> None:

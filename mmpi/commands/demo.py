@@ -12,9 +12,8 @@ import shutil
 import signal
 import sys
 import tempfile
-import termios
 import time
-import tty
+import webbrowser
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any, Final, TextIO
@@ -23,6 +22,7 @@ import msgspec
 
 from mmpi.commands.demo_box import COMMAND_S, Box
 from mmpi.commands.demo_words import Frame, account, armed_not, line, told
+from mmpi.commands.screen import has_screen, keys_of
 from mmpi.errors import ConfigError, MmpiError
 
 FRAME_S: Final = 0.15
@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
     folder = Path(tempfile.mkdtemp(prefix="mmpi-demo-"))
     keep = True
     try:
-        code = asyncio.run(_Demo(args, Box(folder, args.config, args.seed, args.latency_ms)).run())
+        code = asyncio.run(_Demo(args, Box(folder, args.config, args.seed, args.latency_ms, args.port)).run())
         keep = code not in (0, INTERRUPTED)
         return code
     except MmpiError as error:
@@ -102,7 +102,20 @@ class _Demo:
 
     async def _start(self) -> None:
         await self.box.start()
-        self._message = ""
+        page = f"http://127.0.0.1:{self.box.port}"
+        self._title += f"; page: {page}"
+        broker = self.box.broker
+        topics = f"; MQTT: mosquitto_sub -p {broker.port} -v -t 'mmpi/#'" if broker is not None else ""
+        self._message = f"the page is at {page}{topics}"
+        if not has_screen(self.args):
+            print(f"mmpi demo: {self._message}", file=sys.stderr, flush=True)
+        if self._opens_browser():
+            await asyncio.to_thread(webbrowser.open, page)
+
+    def _opens_browser(self) -> bool:
+        """Return whether a person sits at a desktop here."""
+        desktop = any(name in os.environ for name in ("DISPLAY", "WAYLAND_DISPLAY"))
+        return desktop and has_screen(self.args) and not self.args.no_browser
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
@@ -191,7 +204,7 @@ class _Demo:
 @contextlib.contextmanager
 def _display(args: argparse.Namespace, on_key: Callable[[str], None]) -> Iterator[Show]:
     """Yield what shows a frame: a full screen with keys on a terminal, lines elsewhere."""
-    if args.json or not (sys.stdin.isatty() and sys.stdout.isatty()) or os.environ.get("TERM", "dumb") == "dumb":
+    if not has_screen(args):
         yield _lines(sys.stderr if args.json else sys.stdout)
         return
     from rich.console import Console
@@ -201,7 +214,7 @@ def _display(args: argparse.Namespace, on_key: Callable[[str], None]) -> Iterato
 
     console = Console()
     live = Live(console=console, screen=True, auto_refresh=False, redirect_stdout=False, redirect_stderr=False)
-    with _keys(on_key), live:
+    with keys_of(on_key), live:
         yield lambda frame: live.update(picture(frame, console.height), refresh=True)
 
 
@@ -216,26 +229,3 @@ def _lines(out: TextIO) -> Show:
             print(line(frame), file=out, flush=True)
 
     return show
-
-
-@contextlib.contextmanager
-def _keys(on_key: Callable[[str], None]) -> Iterator[None]:
-    """Have each key pressed on the terminal told at once; Ctrl-C stays a signal."""
-    terminal = sys.stdin.fileno()
-    before = termios.tcgetattr(terminal)
-    running = asyncio.get_running_loop()
-
-    def read() -> None:
-        typed = os.read(terminal, 64).decode(errors="replace")
-        if not typed:
-            running.remove_reader(terminal)
-        for key in typed:
-            on_key(key)
-
-    tty.setcbreak(terminal)
-    running.add_reader(terminal, read)
-    try:
-        yield
-    finally:
-        running.remove_reader(terminal)
-        termios.tcsetattr(terminal, termios.TCSADRAIN, before)

@@ -1,14 +1,16 @@
-"""The demo's box: practice exchange, guardian and quoter as three real processes in a folder of their own.
+"""The demo's box: practice exchange, guardian, quoter and telemetry as real processes in a folder of their own.
 
 Invariant: whatever it started it ends, and nothing of it is outside its folder.
 It must not do anything to quoter or guardian that a person with a shell could not do.
 """
 
 import asyncio
+import contextlib
 import http.client
 import os
 import re
 import signal
+import socket
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -16,6 +18,7 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
+from mmpi.commands.demo_broker import DemoBroker
 from mmpi.commands.demo_child import Child
 from mmpi.device.latch import Latch
 from mmpi.device.virtual_pins import VirtualPanel
@@ -59,8 +62,11 @@ _LISTENING: Final = re.compile(r"listening on http://(127\.0\.0\.1:\d+)")
 class Box:
     """Everything of one demo, in `folder`; config, seed and latency as on the command line."""
 
-    def __init__(self, folder: Path, config: Path | None, seed: int, latency_ms: float) -> None:
+    def __init__(self, folder: Path, config: Path | None, seed: int, latency_ms: float, port: int = 0) -> None:
+        """`port`: of the page; 0, or one that somebody has already, is a free one."""
         self.folder = folder
+        self.port = port
+        self.broker: DemoBroker | None = None
         self.summary: Summary | None = None
         self.guardian: dict[str, Any] | None = None
         """The guardian's last answer to `status`; None while it does not answer."""
@@ -78,6 +84,7 @@ class Box:
         self._market = ["--seed", str(seed), "--latency-ms", str(latency_ms)]
         self._address = ""
         self._children: list[Child] = []
+        self._teller: Child | None = None
         self._board: StatusBoard | None = None
         self._deadline = 0.0
         self._latched = False
@@ -121,7 +128,16 @@ class Box:
         await self._until(lambda: self.guardian, guardian, "did not answer")
         quoter = self._add(self._start_quoter())
         await self._until(self._quoting, quoter, "did not quote")
+        await self._start_telling()
         self.began = time.monotonic()
+
+    async def _start_telling(self) -> None:
+        """Start what tells the owner; a demo without it is one all the same."""
+        if DemoBroker.is_there():
+            self.broker = DemoBroker(_free_port(0))
+            await self.broker.start()
+        self.port = _free_port(self.port)
+        self._teller = self._daemon("telemetry", "telemetry")
 
     def _add(self, child: Child) -> Child:
         self._children.append(child)
@@ -133,7 +149,9 @@ class Box:
         return self._daemon("quoter", "run", "--json", "--wait")
 
     def _daemon(self, name: str, *words: str) -> Child:
-        environ = _environ(os.environ, self.folder, f"http://{self._address}")
+        environ = _environ(os.environ, self.folder, f"http://{self._address}") | {"MMPI_WEB__PORT": str(self.port)}
+        if self.broker is not None:
+            environ["MMPI_MQTT__URL"] = f"mqtt://127.0.0.1:{self.broker.port}"
         return Child(name, [*words, "--config", str(self._config)], self.folder, environ)
 
     async def _until(self, found: Callable[[], T | None], child: Child, failing: str) -> T:
@@ -192,6 +210,9 @@ class Box:
         exchange, guardian, quoter = self._children
         exchange.check()
         guardian.check()
+        if self._teller is not None and self._teller.code is not None:
+            self.problems.append(self._teller.failure("ended"))
+            self._teller = None
         self._read_board()
         if quoter.code is None or time.monotonic() - quoter.started < RESTART_S:
             return
@@ -235,13 +256,17 @@ class Box:
         left = await self._left()
         if left != 0:
             self.problems.append(RemoteError(f"orders left at the exchange: {'unknown' if left is None else left}"))
+        if self._teller is not None:
+            await self._end(self._teller)
+        if self.broker is not None:
+            await self.broker.stop()
         await self._end(guardian)
         await self._end(exchange)
         return left
 
     def kill(self) -> None:
         """End whatever still runs, at once."""
-        for child in self._children:
+        for child in [*self._children, *([self._teller] if self._teller is not None else [])]:
             child.end()
 
     async def _end(self, child: Child) -> None:
@@ -259,6 +284,16 @@ class Box:
         while (left := _live_orders(self._address)) != 0 and time.monotonic() < deadline:
             await asyncio.sleep(POLL_S)
         return left
+
+
+def _free_port(wanted: int) -> int:
+    """Return a port of the loopback address that nobody has: the wanted one, or another."""
+    for port in (wanted, 0):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(("127.0.0.1", port))
+            return int(probe.getsockname()[1])
+    raise RemoteError("no port of 127.0.0.1 is free")
 
 
 def _listening(log: Path) -> str:

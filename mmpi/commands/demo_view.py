@@ -5,7 +5,7 @@ It must not know processes, sockets or keys.
 """
 
 from decimal import Decimal
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from rich.console import Group
 from rich.table import Table
@@ -19,14 +19,16 @@ LADDER_WIDTH: Final = 36
 FIXED_LINES: Final = 16
 """Lines of a frame that are no ladder levels, for two instruments."""
 CONFIRMED: Final = ("new", "partially_filled")
-KEYS: Final = (("k", "red button"), ("a", "arm"), ("f", "freeze quoter"), ("c", "continue"), ("q", "quit"))
+Keys: TypeAlias = tuple[tuple[str, str], ...]
+"""(key, what it does)."""
+KEYS: Final[Keys] = (("k", "red button"), ("a", "arm"), ("f", "freeze quoter"), ("c", "continue"), ("q", "quit"))
 
 
-def picture(frame: Frame, height: int) -> Group:
+def picture(frame: Frame, height: int, keys: Keys = KEYS) -> Group:
     """Return the frame as a terminal of `height` lines shows it; a higher one shows deeper books."""
     lines = [_title(frame), _lamps(frame), Text(frame.message, style="italic", no_wrap=True, overflow="ellipsis")]
     if (summary := frame.summary) is None:
-        return Group(*lines, Text(), _footer(frame))
+        return Group(*lines, Text(), _footer(frame, keys))
     depth = max(3, min(8, (height - FIXED_LINES) // 2))
     return Group(
         *lines,
@@ -37,12 +39,12 @@ def picture(frame: Frame, height: int) -> Group:
         _guardian(frame.guardian),
         _quoter(frame),
         Text(),
-        _footer(frame),
+        _footer(frame, keys),
     )
 
 
 def _title(frame: Frame) -> Text:
-    text = Text("mmpi demo", style="bold", no_wrap=True, overflow="ellipsis")
+    text = Text(frame.name, style="bold", no_wrap=True, overflow="ellipsis")
     return text.append(f"  {frame.elapsed_s:>4.0f} s  {frame.title}", style="not bold")
 
 
@@ -161,10 +163,10 @@ def _row(label: str, content: str, style: str = "") -> Text:
     return Text(f"{label:<9}", no_wrap=True, overflow="ellipsis").append(content, style=style)
 
 
-def _footer(frame: Frame) -> Text:
+def _footer(frame: Frame, keys: Keys) -> Text:
     """The keys, and the three lamps as they are lit on the box's pins at this moment (docs/lights.md)."""
     text = Text(no_wrap=True, overflow="ellipsis")
-    for key, meaning in KEYS:
+    for key, meaning in keys:
         text.append(f" {key} ", style="reverse bold").append(f" {meaning}   ")
     for colour, lit in zip(LAMPS, frame.lamps, strict=True):
         text.append("● " if lit else "○ ", style=f"bold {colour}" if lit else "dim")

@@ -33,6 +33,7 @@ class Frame(msgspec.Struct, frozen=True):
     """The last thing that happened, for the person at the keys."""
     lamps: tuple[bool, bool, bool] = (False, False, False)
     """Green, amber, red: what the guardian has on its virtual pins at this moment."""
+    name: str = "mmpi demo"
 
 
 def lamp(frame: Frame) -> tuple[str, str]:

@@ -59,7 +59,8 @@ def _nothing() -> dict[str, Any]:
         "orders": {"placed": 0, "canceled": 0, "rejected": 0, "amended": 0}, "fills": 0,
         "pnl": {"spread": "0", "inventory": "0", "funding": "0", "fees": "0", "total": "0"},
         "tick_to_order_us": {"p50": 0.0, "p99": 0.0, "n": 0}, "rss_mb": 0.0, "deadman": "UNSUPPORTED",
-        "start": None, "storage": None, "tick_to_order": None, "loop_lateness": None, "flatten": "",
+        "start": None, "storage": None, "tick_to_order": None, "loop_lateness": None, "run_fills": 0,
+        "last_fills": [], "flatten": "",
         "refusals": {}, "invariant_violations": 0, "anomalies": {},
         "requests": {
             "used": 0, "cap": 0, "sent": 0, "thinning": 1, "quote_to_trade": 0.0, "per_fill": 0.0,

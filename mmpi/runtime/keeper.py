@@ -7,6 +7,7 @@ that the first checkpoint holds it and a replay needs nothing else. It must not 
 import os
 import time
 import zlib
+from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
@@ -46,6 +47,8 @@ PEAK_GRAIN: Final = 200
 """A peak counts as a change worth a commit when it has risen by this part of the drawdown that is allowed."""
 CLOSE_S: Final = 2.0
 """How long the end of a run waits for the disk."""
+LAST_FILLS: Final = 20
+"""Fills that are shown: telemetry looks four times a second, and 600 a minute are the most by default."""
 MAX_IDS: Final = 4096
 """Fills that are known, so that none is written twice: twice what a venue's longest list repeats."""
 
@@ -91,6 +94,9 @@ class Keeper:
         self.known: frozenset[str] = frozenset(self._kept.state.instruments if self._kept is not None else ())
         """Instruments of which that is ours to count."""
         self._ids: dict[str, None] = {}
+        self.fills = 0
+        """How many this run has seen."""
+        self.last_fills: deque[ExecReport] = deque(maxlen=LAST_FILLS)
         self._material: object = None
         self._last: object = None
         self._next: Nanos = 0
@@ -209,6 +215,8 @@ class Keeper:
             self._ids[event.exec_id] = None
             if len(self._ids) > MAX_IDS:
                 del self._ids[next(iter(self._ids))]
+            self.fills += 1
+            self.last_fills.append(event)
         self.ledger.keep_fill(event)
         return True
 

@@ -3,16 +3,18 @@
 Invariant: money is exact text; reading the engine changes nothing. It must not know where the summary goes.
 """
 
-import os
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Final
 
 from mmpi.desk import Desk
 from mmpi.engine import Engine
+from mmpi.events import ExecReport
 from mmpi.instrument import BUY, MILLISECOND, Money, Nanos, money_text
 from mmpi.orders import OrdStatus
 from mmpi.position import Position
+from mmpi.runtime.memory import rss_mb
 from mmpi.status import (
+    FillStatus,
     Histogram,
     InstrumentStatus,
     Latency,
@@ -26,13 +28,13 @@ from mmpi.status import (
 )
 
 SHOWN_LEVELS: Final = 5
-_PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 
 
 def summarise(
     engine: Engine, *, mode: str, venue: str, latency: Latency, latch: str, now: Nanos = 0,
     start: StartStatus | None = None, storage: StorageStatus | None = None,
     tick_to_order: Histogram | None = None, loop_lateness: Histogram | None = None,
+    run_fills: int = 0, last_fills: Sequence[ExecReport] = (),
 ) -> Summary:  # fmt: skip
     """Return what observers may see of the engine now."""
     desks = list(engine.desks.values())
@@ -64,6 +66,8 @@ def summarise(
         storage=storage,
         tick_to_order=tick_to_order,
         loop_lateness=loop_lateness,
+        run_fills=run_fills,
+        last_fills=[_fill(engine, each) for each in last_fills],
         latch=latch,
         refusals=dict(engine.gate.refusals),
         invariant_violations=engine.violations,
@@ -74,6 +78,15 @@ def summarise(
             "position_drifts": engine.reconciling.taken,
         },
     )
+
+
+def _fill(engine: Engine, fill: ExecReport) -> FillStatus:
+    grid = engine.desks[fill.instrument].instrument
+    side = "buy" if fill.side == BUY else "sell"
+    return FillStatus(
+        fill.exec_id, fill.instrument, side, grid.price_text(fill.price), grid.size_text(fill.size),
+        money_text(fill.fee), fill.maker, fill.exch_ts, fill.recv_ts,
+    )  # fmt: skip
 
 
 def _requests(engine: Engine, now: Nanos) -> RequestStatus:
@@ -94,14 +107,6 @@ def _state(engine: Engine) -> str:
     if engine.stopped:
         return "stopped"
     return "quoting" if engine.quoting else engine.blocked.partition(":")[0]
-
-
-def rss_mb() -> float:
-    """Return this process's resident memory in MB (10^6 bytes); source: proc_pid_statm(5), second field, pages."""
-    try:
-        return int(Path("/proc/self/statm").read_bytes().split()[1]) * _PAGE / 1e6
-    except OSError:
-        return 0.0
 
 
 def _unseen(engine: Engine) -> str:

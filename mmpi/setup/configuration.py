@@ -55,6 +55,12 @@ def mode_of(content: bytes | None) -> str:
     return mode if isinstance(mode, str) else PAPER
 
 
+def passwords_of(content: bytes | None) -> dict[str, str]:
+    """Return the secrets that a configuration needs for its brokers, each with the key that needs it."""
+    needed = {"mqtt": "MQTT_PASSWORD", "mqtt_far": "MQTT_FAR_PASSWORD"}
+    return {secret: f"{name}.username" for name, secret in needed.items() if _table(content, name).get("username")}
+
+
 def pins_of(content: bytes | None) -> PinSettings:
     """Return where the buttons of a configuration are; one that cannot be read has none."""
     try:

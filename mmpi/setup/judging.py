@@ -11,7 +11,7 @@ import msgspec
 
 from mmpi.errors import DeviceError
 from mmpi.setup import generations, secrets_file, ssh_keys, wifi_file
-from mmpi.setup.configuration import WITH_SECRETS, mode_of
+from mmpi.setup.configuration import WITH_SECRETS, mode_of, passwords_of
 from mmpi.setup.folder import CONFIG, HOSTNAME, KEYS, RESET, SECRETS, WIFI, text_of
 from mmpi.setup.sealing import Sealer
 
@@ -33,6 +33,8 @@ class Verdict(msgspec.Struct):
     """Contents by the names of their credentials, in the clear."""
     mode: str = ""
     """Of the configuration that will be in force."""
+    passwords: dict[str, str] = {}
+    """Secrets that this configuration needs for its brokers, each with the key that needs it."""
     said: dict[str, str] = {}
     """For each file that was read what is taken over from it."""
 
@@ -136,7 +138,7 @@ def _configuration(verdict: Verdict, texts: Mapping[str, str], stored: Stored, c
             verdict.errors += faults
             return False
         verdict.files[generations.CONFIG] = content
-    verdict.mode = mode_of(content)
+    verdict.mode, verdict.passwords = mode_of(content), passwords_of(content)
     if CONFIG in texts:
         verdict.said[CONFIG] = f"{verdict.mode} mode"
     return True
@@ -144,18 +146,21 @@ def _configuration(verdict: Verdict, texts: Mapping[str, str], stored: Stored, c
 
 def _together(verdict: Verdict, given: Mapping[str, str], stored: Stored) -> None:
     """Hold configuration and secrets against each other, those that are stored already included."""
-    if not given and verdict.mode not in WITH_SECRETS:
+    if not given and verdict.mode not in WITH_SECRETS and not verdict.passwords:
         return
     known = dict(given)
     for key, name in secrets_file.CREDENTIALS.items():
         if key not in known and (secret := stored.secret(name)) is not None:
             known[key] = secret.decode("utf-8", "replace").strip()
+    needed = dict(verdict.passwords)
     if verdict.mode in WITH_SECRETS:
-        for key, name in secrets_file.CREDENTIALS.items():
-            if key not in known:
-                why = "the stored one cannot be decrypted on this box" if stored.has(name) else "none is stored yet"
-                need = f'{CONFIG}: venue.mode = "{verdict.mode}" needs {key}, and {why}'
-                verdict.errors.append(f"{need}; allowed: a {SECRETS} in this folder that has it")
+        needed |= dict.fromkeys(secrets_file.TRADING, f'venue.mode = "{verdict.mode}"')
+    for key, wanting in needed.items():
+        if key not in known:
+            there = stored.has(secrets_file.CREDENTIALS[key])
+            why = "the stored one cannot be decrypted on this box" if there else "none is stored yet"
+            need = f"{CONFIG}: {wanting} needs {key}, and {why}"
+            verdict.errors.append(f"{need}; allowed: a {SECRETS} in this folder that has it")
     agents = [key for key in secrets_file.AGENTS if key in known]
     if len(agents) == len(secrets_file.AGENTS) and not secrets_file.are_two(known):
         verdict.errors.append(secrets_file.one_key(SECRETS))

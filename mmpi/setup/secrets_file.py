@@ -1,4 +1,4 @@
-"""Secrets file: secrets.env, the three secrets as KEY=VALUE.
+"""Secrets file: secrets.env, as KEY=VALUE: three secrets for trading, three for telling.
 
 Invariant: an error never shows what stands in the file, not even a key's name, which may be a secret in the wrong
 place. It must not know where secrets are kept.
@@ -14,9 +14,18 @@ from mmpi.setup.folder import SECRETS
 
 ACCOUNT: Final = "ACCOUNT"
 AGENTS: Final = ("QUOTER_KEY", "GUARDIAN_KEY")
-NAMES: Final = (ACCOUNT, *AGENTS)
-CREDENTIALS: Final = {ACCOUNT: "account", "QUOTER_KEY": "quoter.key", "GUARDIAN_KEY": "guardian.key"}
+TRADING: Final = (ACCOUNT, *AGENTS)
+"""What practice and live need."""
+TELLING: Final = ("MQTT_PASSWORD", "MQTT_FAR_PASSWORD", "WEBHOOK_TOKEN")
+"""Telemetry's: passwords of brokers, the token of a webhook."""
+NAMES: Final = (*TRADING, *TELLING)
+CREDENTIALS: Final = {
+    ACCOUNT: "account", "QUOTER_KEY": "quoter.key", "GUARDIAN_KEY": "guardian.key", "MQTT_PASSWORD": "mqtt.password",
+    "MQTT_FAR_PASSWORD": "mqtt_far.password", "WEBHOOK_TOKEN": "webhook.token",
+}  # fmt: skip
 """Each under the name by which its service sees it (docs/service.md)."""
+MOST_WORD: Final = 250
+"""Characters of a password or token."""
 _NEAR: Final = 0.6
 _ALLOWED: Final = ", ".join(NAMES)
 _EXPORT: Final = re.compile(r"export\s+")
@@ -84,6 +93,11 @@ def _value(key: str, rest: str, where: str) -> str:
             said = f"not an address ({len(value)} characters, not shown)"
             raise ConfigError(f"{where}: {said}; allowed: 0x and {ADDRESS_DIGITS} hex digits")
         return value.lower()
+    if key in TELLING:
+        if not 0 < len(value) <= MOST_WORD or not (value.isascii() and value.isprintable()):
+            allowed = f"1 to {MOST_WORD} printable ASCII characters"
+            raise ConfigError(f"{where}: {len(value)} characters, not shown; allowed: {allowed}")
+        return value
     from mmpi.venues.hyperliquid.signing import parse_key
 
     return f"0x{parse_key(value, where).hex()}"
