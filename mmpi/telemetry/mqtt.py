@@ -154,8 +154,10 @@ class Link:
             for topic in self._subscriptions:
                 # MQTT 5: what is retained comes flagged also while we are connected, and over a bridge. Before, a
                 # broker tells it of what was there already, and of nothing else.
-                options = SubscribeOptions(qos=1, retainAsPublished=True) if properties is not None else None
-                await client.subscribe(topic, qos=1, options=options)
+                if properties is not None:
+                    await client.subscribe(topic, options=SubscribeOptions(qos=1, retainAsPublished=True))
+                else:
+                    await client.subscribe(topic, qos=1)
             await client.publish(f"{self._base}/availability", ONLINE, qos=1, retain=True)
             self.outbox.renew()
             work = [asyncio.create_task(self._receive(client)), asyncio.create_task(self._send(client))]
