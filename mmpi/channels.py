@@ -42,6 +42,54 @@ class FarMqttSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     commands: str = "none"
 
 
+class BrokerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The broker on the box. Ports: 0 = no such listener. Secrets are not in here."""
+
+    enabled: bool = False
+    folder: str = "/run/mmpi-broker"
+    """Where what `render` returns is put; the lines name the files there."""
+    port: int = 1883
+    """For the box itself, on the loopback address only, without TLS."""
+    tls_port: int = 0
+    """For everybody else, usually 8883."""
+    websocket_port: int = 0
+    """For pages in a browser; with TLS if there is a certificate, else on the loopback address only."""
+    address: str = ""
+    """Of this machine, for both of these; "" = all."""
+    cert_file: str = ""
+    key_file: str = ""
+    ca_file: str = ""
+    """Who vouches for the clients' certificates."""
+    crl_file: str = ""
+    """Of certificates that are not valid any more; "" = none."""
+    client_certificates: bool = False
+    """With TLS a client's certificate takes the place of a password, and its common name that of the user's."""
+    owners: tuple[str, ...] = ()
+    """Who may hear everything and send commands, by the name of the user or of the certificate."""
+    readers: tuple[str, ...] = ()
+    """Who may hear everything, and nothing else."""
+    max_connections: int = 16
+    """Of each listener."""
+    max_packet_bytes: int = 128 * 1024
+    """Twice Home Assistant's discovery message."""
+    max_queued_messages: int = 200
+    """For each client that does not keep up; the rest of its messages is dropped."""
+    max_queued_bytes: int = 512 * 1024
+    max_inflight_messages: int = 20
+    max_keepalive_s: int = 600
+    memory_bytes: int = 32 * 1024 * 1024
+    """What the broker may have in all."""
+    bridge_address: str = ""
+    """Host of another broker that hears what the box says; "" = none."""
+    bridge_port: int = 8883
+    bridge_tls: bool = True
+    bridge_ca_file: str = ""
+    """Who vouches for it; "" = whom the system trusts."""
+    bridge_username: str = ""
+    bridge_commands: bool = False
+    """Whether commands come back from there."""
+
+
 class WebSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The page, and /metrics, on the loopback address. 0 = none."""
 
@@ -93,5 +141,6 @@ class Telling(msgspec.Struct, frozen=True):
     pins: PinSettings = PinSettings()
     mqtt: MqttSettings = MqttSettings()
     mqtt_far: FarMqttSettings = FarMqttSettings()
+    broker: BrokerSettings = BrokerSettings()
     web: WebSettings = WebSettings()
     alerts: AlertSettings = AlertSettings()

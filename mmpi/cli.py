@@ -25,6 +25,7 @@ COMMANDS: Final = {
     "flatten": ("asking", "sell what is held, by orders that can only reduce, and stay paused"),
     "reload": ("asking", "check the configuration, and have both daemons begin anew with it"),
     "telemetry": ("telemetry", "tell the owner: MQTT, web page, alerts, Prometheus; it never trades"),
+    "broker": ("broker", "write the configuration of the box's own MQTT broker; its unit starts it"),
     "status": ("status", "what the box is doing now"),
     "top": ("top", "watch the box in a terminal"),
     "health": ("health", "wait until this boot is healthy, and tell the guardian whether it is"),

@@ -30,6 +30,12 @@ def _telemetry(command: argparse.ArgumentParser) -> None:
     command.add_argument("--seconds", type=positive, default=0.0, help="stop by itself after this long")
 
 
+def _broker(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--folder", type=folder, metavar="DIR", help="where to (default: broker.folder)")
+    command.add_argument("--owner", default="", metavar="USER", help="whose the files are to be (root only)")
+    command.add_argument("--wanted", action="store_true", help="write nothing; exit 0 if a broker is wanted, 3 if not")
+
+
 def _top(command: argparse.ArgumentParser) -> None:
     command.add_argument("--seconds", type=positive, default=0.0, help="end by itself after this long")
     command.add_argument("--once", action="store_true", help="one picture, and no more")
@@ -257,6 +263,7 @@ OPTIONS: Final[dict[str, Callable[[argparse.ArgumentParser], None]]] = {
     "demo": _demo,
     "run": _run,
     "telemetry": _telemetry,
+    "broker": _broker,
     "top": _top,
     "kill": _kill,
     "health": _health,

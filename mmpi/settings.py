@@ -7,6 +7,7 @@ It must not know TOML, the environment or pydantic.
 import msgspec
 
 from mmpi.channels import AlertSettings as AlertSettings
+from mmpi.channels import BrokerSettings as BrokerSettings
 from mmpi.channels import FarMqttSettings as FarMqttSettings
 from mmpi.channels import MqttSettings as MqttSettings
 from mmpi.channels import WebSettings as WebSettings
@@ -53,6 +54,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     watchdog: WatchdogSettings = WatchdogSettings()
     mqtt: MqttSettings = MqttSettings()
     mqtt_far: FarMqttSettings = FarMqttSettings()
+    broker: BrokerSettings = BrokerSettings()
     web: WebSettings = WebSettings()
     alerts: AlertSettings = AlertSettings()
     digest: str = ""

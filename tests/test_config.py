@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmpi import folders
-from mmpi.channels import AlertSettings, FarMqttSettings, MqttSettings, WebSettings
+from mmpi.channels import AlertSettings, BrokerSettings, FarMqttSettings, MqttSettings, WebSettings
 from mmpi.config import Loaded, effective, json_schema, load_config, models, quoters, resolve, schema
 from mmpi.config.load import digest
 from mmpi.config.quoters import STRATEGIES
@@ -865,6 +865,7 @@ def test_every_numbers_unit_is_in_its_name_or_stated() -> None:
         (models.Watchdog, WatchdogSettings, set()),
         (models.Mqtt, MqttSettings, set()),
         (models.FarMqtt, FarMqttSettings, set()),
+        (models.Broker, BrokerSettings, set()),
         (models.Web, WebSettings, set()),
         (models.Alerts, AlertSettings, set()),
     ],

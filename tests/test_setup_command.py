@@ -111,7 +111,7 @@ def test_a_bad_folder(box: Box, run: Command) -> None:
     assert ended.err.splitlines() == [f"mmpi setup: {error}" for error in result(box)["errors"]]  # type: ignore[attr-defined]
     assert ended.err.splitlines() == [
         "mmpi setup: secrets.env: line 6: unknown key (not shown); allowed: ACCOUNT, QUOTER_KEY, GUARDIAN_KEY, "
-        "MQTT_PASSWORD, MQTT_FAR_PASSWORD, WEBHOOK_TOKEN",
+        "MQTT_PASSWORD, MQTT_FAR_PASSWORD, WEBHOOK_TOKEN, BROKER_USERS, BRIDGE_PASSWORD",
         'mmpi setup: mmpi.toml: venue.mode: value "real": allowed: one of "paper", "practice", "live"',
         "mmpi setup: mmpi.toml: risk.capitol: value 1: unknown key; did you mean capital?",
     ]

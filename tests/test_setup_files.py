@@ -153,7 +153,7 @@ def test_a_broker_that_wants_a_name_needs_its_password(tmp_path: Path) -> None:
     assert box.errors() == []
     box.put(secrets__env="MQTT_PASSWORD=caf\u00e9")
     assert box.errors() == [
-        "secrets.env: line 1: MQTT_PASSWORD: 4 characters, not shown; allowed: 1 to 250 printable ASCII characters"
+        "secrets.env: line 1: MQTT_PASSWORD: 4 characters, not shown; allowed: 1 to 1000 printable ASCII characters"
     ]
 
 

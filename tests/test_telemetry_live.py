@@ -284,6 +284,47 @@ def test_memory(home: Home) -> None:
     assert with_page <= 60 and home.rss_mb() <= 45
 
 
+def test_the_boxs_own_broker(tmp_path: Path) -> None:
+    """`mmpi broker` writes it, mosquitto runs it: the box tells through it, and its owner alone may kill."""
+    port = free_port()
+    with Home(tmp_path / "box", latency_ms=20) as box:
+        for name, secret in (("mqtt.password", "the-boxs"), ("broker.users", "alice:hers display:its")):
+            (box.secrets / name).write_text(secret)
+            (box.secrets / name).chmod(0o600)
+        box._more |= {
+            "MMPI_MQTT__URL": f"mqtt://127.0.0.1:{port}", "MMPI_MQTT__USERNAME": "box", "MMPI_DEVICE__ID": DEVICE,
+            "MMPI_BROKER__ENABLED": "true", "MMPI_BROKER__PORT": str(port), "MMPI_BROKER__OWNERS": "alice",
+            "MMPI_BROKER__READERS": "display",
+        }  # fmt: skip
+        box.start_server()
+        done = box.mmpi("broker", "--folder", str(tmp_path / "broker"))
+        assert done.returncode == 0, done.stderr
+        lines = (tmp_path / "broker" / "mosquitto.conf").read_text().splitlines()
+        with Mosquitto(tmp_path / "run", lines) as broker:
+            box.start_guardian()
+            box.arm()
+            box.start_quoter()
+            box.wait_quoting()
+            start_telemetry(box, {})
+            heard: dict[str, bytes] = {}
+            for name, password in (("display", "its"), ("alice", "wrong"), ("alice", "hers")):
+                client = paho.Client(paho.CallbackAPIVersion.VERSION2)
+                client.username_pw_set(name, password)
+                client.on_message = lambda _, __, message: heard.update({message.topic: bytes(message.payload)})
+                client.on_connect = lambda client, *_: client.subscribe("#", 1)
+                client.connect("127.0.0.1", broker.port)
+                client.loop_start()
+                if password == "its":
+                    box.wait(lambda: f"{BASE}/status" in heard, 20, "a status at the display")
+                # A reader may not, and neither may one whose password is wrong.
+                client.publish(f"{BASE}/command", b"kill", qos=1)
+                time.sleep(1.0)
+                assert (box.status()["latch"] == "latched") is (password == "hers")
+                client.disconnect()
+                client.loop_stop()
+            assert "not authorised" in broker.log
+
+
 RIGHT_AFTER = ("killed", "frozen", "black_hole", "slow", "full_disk", "restarted")
 
 

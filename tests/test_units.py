@@ -48,7 +48,7 @@ def install(*words: str) -> "subprocess.CompletedProcess[str]":
 @pytest.fixture
 def image(tmp_path: Path) -> Path:
     """Give the root of an image that has nothing but what the units name, with everything installed into it."""
-    for program in ("usr/bin/mmpi", "usr/bin/systemd-tmpfiles", "bin/sh"):
+    for program in ("usr/bin/mmpi", "usr/bin/systemd-tmpfiles", "usr/sbin/mosquitto", "bin/sh"):
         (tmp_path / program).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / program).touch(mode=0o755)
     folder = tmp_path / "usr/lib/systemd/system"
@@ -73,7 +73,7 @@ def analyze(*words: str) -> "subprocess.CompletedProcess[str]":
 def test_systemd_finds_nothing_wrong(image: Path) -> None:
     """`systemd-analyze verify` has nothing to say but that an older systemd does not know a newer one's settings."""
     names = ["mmpi.target", *(f"{name}.service" for name in SERVICES), "mmpi-telemetry.service",
-             "mmpi-poweroff.path", "mmpi-poweroff.service"]  # fmt: skip
+             "mmpi-broker.service", "mmpi-poweroff.path", "mmpi-poweroff.service"]  # fmt: skip
     done = analyze("verify", "--man=no", f"--root={image}", *names)
     said = [line for line in (done.stdout + done.stderr).splitlines() if "systemctl is not" not in line]
     unknown = re.compile(r".*: Unknown (?:key|key name) '(\w+)' in section '?\[?Service\]?'?, ignoring\.")
@@ -81,7 +81,7 @@ def test_systemd_finds_nothing_wrong(image: Path) -> None:
     assert others == []
 
 
-@pytest.mark.parametrize("name", [*SERVICES, "mmpi-telemetry"])
+@pytest.mark.parametrize("name", [*SERVICES, "mmpi-telemetry", "mmpi-broker"])
 @pytest.mark.parametrize("with_pins", [False, True])
 def test_how_exposed_a_service_is(image: Path, name: str, with_pins: bool) -> None:
     """Each service is at 2.0 of systemd's 10 at most, the guardian with pins and gauges opened, too."""
@@ -128,7 +128,7 @@ def test_who_waits_for_whom() -> None:
 def test_users_and_folders_are_the_same_everywhere() -> None:
     """Units, users, folders, pins and the code's own names of files agree."""
     users = set(re.findall(r"^u (\S+)", (SYSTEMD / "sysusers.d/mmpi.conf").read_text(), re.M))
-    assert users == {"mmpi-guardian", "mmpi-quoter", "mmpi-telemetry"}
+    assert users == {"mmpi-guardian", "mmpi-quoter", "mmpi-telemetry", "mmpi-broker"}
     folders = re.findall(r"^d (\S+) +2770 root mmpi -$", (SYSTEMD / "tmpfiles.d/mmpi.conf").read_text(), re.M)
     paths = PathSettings(state_dir="/var/lib/mmpi", runtime_dir="/run/mmpi", secrets_dir="")
     assert sorted(folders) == [paths.runtime_dir, paths.state_dir, str(ledger_folder(paths))]
@@ -173,6 +173,16 @@ def test_telemetry_is_in_nobodys_way() -> None:
     for other in SERVICES:
         assert "mmpi-telemetry" not in (SYSTEMD / "system" / f"{other}.service").read_text()
     assert "mmpi-telemetry.service" in unit("mmpi.target")["Wants"][0].split()
+
+
+def test_the_broker_is_a_stranger_here() -> None:
+    """Its user is in no group of ours and sees neither our sockets nor our state; root makes its configuration."""
+    told = unit("mmpi-broker.service")
+    assert (told["User"], told["Group"]) == (["mmpi-broker"], ["mmpi-broker"])
+    assert set(told["InaccessiblePaths"][0].split()) == {"-/run/mmpi", "-/var/lib/mmpi"}
+    assert "m mmpi-broker" not in (SYSTEMD / "sysusers.d/mmpi.conf").read_text()
+    assert all(each.startswith("+") for key in ("ExecCondition", "ExecStartPre") for each in told[key])
+    assert told["Conflicts"] == ["mosquitto.service"]
 
 
 def test_an_image_starts_it(image: Path) -> None:

@@ -13,8 +13,8 @@ from typing import Final
 import msgspec
 
 from mmpi import folders
-from mmpi.channels import AlertSettings, FarMqttSettings, MqttSettings, WebSettings
-from mmpi.config import box, models, relations, schema, sources
+from mmpi.channels import AlertSettings, BrokerSettings, FarMqttSettings, MqttSettings, WebSettings
+from mmpi.config import box, models, relations, schema, sources, telling
 from mmpi.config.quoters import STRATEGIES, amount_text, in_force, quoter_settings
 from mmpi.errors import ConfigError
 from mmpi.instrument import MONEY_SCALE, Money, money_text
@@ -37,7 +37,7 @@ from mmpi.sim.scenario import NORMAL, MarketConfig, scenario
 
 EMPTY: Final = schema.toml_text("")
 """A text that nobody chose."""
-TELLING: Final = ("mqtt", "mqtt_far", "web", "alerts")
+TELLING: Final = ("mqtt", "mqtt_far", "broker", "web", "alerts")
 """Sections that decide what the owner is told, and nothing of what is quoted."""
 NO_FILE: Final = "no configuration file: built-in paper defaults on the generated market"
 
@@ -141,10 +141,19 @@ def _settings(config: models.Config, automatic: dict[str, tuple[str, str]]) -> S
         watchdog=WatchdogSettings(**config.watchdog.model_dump()),
         mqtt=MqttSettings(**config.mqtt.model_dump()),
         mqtt_far=FarMqttSettings(**config.mqtt_far.model_dump()),
+        broker=_broker(config.broker),
         web=WebSettings(**config.web.model_dump()),
         alerts=AlertSettings(**config.alerts.model_dump()),
     )
     return msgspec.structs.replace(settings, digest=digest(settings))
+
+
+def _broker(section: telling.Broker) -> BrokerSettings:
+    """Return the broker's settings, with its people as names."""
+    given = {key: value for key, value in section.model_dump().items() if value != ""}
+    for key in ("owners", "readers"):
+        given[key] = tuple(getattr(section, key).replace(",", " ").split())
+    return BrokerSettings(**given)
 
 
 def _host(section: box.Host) -> HostSettings:

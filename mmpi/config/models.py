@@ -14,7 +14,7 @@ from mmpi.config.box import Guardian, Host, Journal, Pins, Power, Watchdog
 from mmpi.config.fields import Amount, BaseUrl, Section, amount, choice, folder, number, quote_amount, text
 from mmpi.config.quoters import AvellanedaStoikov, Glft, Improve, Layered
 from mmpi.config.schema import KeyPath
-from mmpi.config.telling import Alerts, FarMqtt, Mqtt, Web
+from mmpi.config.telling import Alerts, Broker, FarMqtt, Mqtt, Web
 from mmpi.risk import RiskConfig
 from mmpi.sections import ClockSettings, VenueSettings
 from mmpi.sim.exchange import SimConfig
@@ -351,6 +351,7 @@ class Config(Section):
     watchdog: Watchdog = Watchdog()
     mqtt: Mqtt = Mqtt()
     mqtt_far: FarMqtt = FarMqtt()
+    broker: Broker = Broker()
     web: Web = Web()
     alerts: Alerts = Alerts()
 

@@ -34,6 +34,9 @@ SEGMENTS: Final = 2
 """The journal drops whole segments while it writes another, so it needs room for two."""
 
 
+MQTT_PORT: Final = 1883
+
+
 class Problem(msgspec.Struct, frozen=True):
     """A broken relation: the keys concerned, the one to complain about first, and what is allowed for that one."""
 
@@ -144,8 +147,21 @@ def _telling(settings: Settings) -> Iterator[Problem]:
                 yield Problem((f"{name}.{key}", f"{name}.url"), f"empty unless {name}.url is an mqtts:// address")
         if bool(broker.cert_file) != bool(broker.key_file):
             yield Problem((f"{name}.cert_file", f"{name}.key_file"), "both files, or neither")
+    if settings.broker.enabled:
+        yield from _own_broker(settings)
     if settings.mqtt_far.url and settings.mqtt_far.url == settings.mqtt.url:
         yield Problem(("mqtt_far.url", "mqtt.url"), "another broker than mqtt.url: a box cannot tell of its own death")
+
+
+def _own_broker(settings: Settings) -> Iterator[Problem]:
+    """Yield what keeps the box's own broker from being what the box itself uses."""
+    own = f"mqtt://127.0.0.1:{settings.broker.port}"
+    if settings.mqtt.url not in (own, *(["mqtt://127.0.0.1"] if settings.broker.port == MQTT_PORT else [])):
+        yield Problem(("mqtt.url", "broker.enabled", "broker.port"), f"{own}, the box's own broker")
+    if not settings.mqtt.username:
+        yield Problem(("mqtt.username", "broker.enabled"), "a name: nobody comes in without one, not even the box")
+    if settings.broker.tls_port and not (settings.broker.cert_file and settings.broker.key_file):
+        yield Problem(("broker.tls_port", "broker.cert_file", "broker.key_file"), "0 without both of the other two")
 
 
 def _is_loopback(url: str) -> bool:

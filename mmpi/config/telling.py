@@ -8,10 +8,11 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator
 
-from mmpi.channels import AlertSettings, FarMqttSettings, MqttSettings, WebSettings
+from mmpi.channels import AlertSettings, BrokerSettings, FarMqttSettings, MqttSettings, WebSettings
 from mmpi.config.fields import Section, choice, folder, number, text
 
 _MQTT, _FAR, _WEB, _ALERTS = MqttSettings(), FarMqttSettings(), WebSettings(), AlertSettings()
+_OWN = BrokerSettings()
 LONGEST_S: Final = 86_400
 TOPIC: Final = r"^[A-Za-z0-9_-]{1,32}(/[A-Za-z0-9_-]{1,32}){0,3}$"
 TOPIC_ALLOWED: Final = "one to four words of letters, digits, _ and -, with / between them"
@@ -33,6 +34,7 @@ def _url(schemes: tuple[str, ...], path: bool) -> Any:
 
 BrokerUrl = Annotated[str, _url(("mqtt", "mqtts"), path=False)]
 HookUrl = Annotated[str, _url(("http", "https"), path=True)]
+_PEOPLE: Final = "names with commas or blanks between, or empty"
 _BROKER: Final = "mqtt://host or mqtts://host, with :port if need be, without a password, or empty"
 
 
@@ -74,6 +76,48 @@ class FarMqtt(Section):
         _FAR.keepalive_s, "The broker takes a box silent for one and a half of this for dead.", ge=5, le=300
     )
     commands: Literal["all", "stop", "none"] = choice(_FAR.commands, "What is obeyed from there, as in [mqtt].")
+
+
+def _port(default: int, meaning: str, least: int = 0) -> Any:
+    return number(default, meaning, ge=least, le=65_535, unit="TCP port")
+
+
+def _most(default: int, meaning: str, least: int, most: int, unit: str) -> Any:
+    return number(default, meaning, ge=least, le=most, unit=unit)
+
+
+class Broker(Section):
+    """A broker of the box's own, mosquitto, where the house has none (docs/broker.md). Passwords are no keys of this
+    file: those of its people are in broker.users of the folder of secrets, the bridge's in bridge.password."""
+
+    enabled: bool = choice(_OWN.enabled, "Run one; the box itself uses it by mqtt.url.")
+    port: int = _port(_OWN.port, "For the box itself, on the loopback address.", 1)
+    tls_port: int = _port(_OWN.tls_port, "For everybody else, by TLS; 0 = nobody.")
+    websocket_port: int = _port(_OWN.websocket_port, "For pages in a browser; 0 = none.")
+    address: str = text("Of this machine, for both of these. Empty = all.", "an IP address, or empty", _OWN.address)
+    cert_file: str = folder("PEM file of the broker's certificate.")
+    key_file: str = folder("Its key.")
+    ca_file: str = folder("PEM file of who vouches for the clients' certificates.")
+    crl_file: str = folder("PEM file of certificates that are not valid any more. Empty = none.")
+    client_certificates: bool = choice(
+        _OWN.client_certificates, "A client's certificate takes the place of a password, its common name of the name."
+    )
+    owners: str = text("Who may hear everything and send commands.", _PEOPLE, "")
+    readers: str = text("Who may hear everything, and nothing else.", _PEOPLE, "")
+    max_connections: int = _most(_OWN.max_connections, "Of each listener.", 2, 1000, "number")
+    max_packet_bytes: int = _most(_OWN.max_packet_bytes, "One message.", 65_536, 2**24, "bytes")
+    max_queued_messages: int = _most(_OWN.max_queued_messages, "For each slow client.", 1, 10_000, "number")
+    max_queued_bytes: int = _most(_OWN.max_queued_bytes, "For each slow client.", 65_536, 2**26, "bytes")
+    max_inflight_messages: int = _most(_OWN.max_inflight_messages, "For each client.", 1, 1000, "number")
+    max_keepalive_s: int = number(_OWN.max_keepalive_s, "A client that asks for more is refused.", ge=10, le=65_535)
+    memory_bytes: int = _most(_OWN.memory_bytes, "What the broker may have in all.", 2**20, 2**30, "bytes")
+    bridge_address: str = text("Host of another broker that hears it all, too. Empty = none.", "a host, or empty", "")
+    bridge_port: int = _port(_OWN.bridge_port, "Its port.", 1)
+    bridge_tls: bool = choice(_OWN.bridge_tls, "Whether it is reached by TLS.")
+    bridge_ca_file: str = folder("PEM file of who vouches for it. Empty = the system's.")
+    bridge_username: str = text("Name there; its password is in bridge.password.", "a text, or empty", "")
+    bridge_commands: bool = choice(_OWN.bridge_commands, "Whether commands come back from there.")
+    folder: str = folder("Where its configuration is written. Empty = /run/mmpi-broker.")
 
 
 class Web(Section):

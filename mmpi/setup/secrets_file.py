@@ -1,4 +1,4 @@
-"""Secrets file: secrets.env, as KEY=VALUE: three secrets for trading, three for telling.
+"""Secrets file: secrets.env, as KEY=VALUE: three secrets for trading, the others for telling.
 
 Invariant: an error never shows what stands in the file, not even a key's name, which may be a secret in the wrong
 place. It must not know where secrets are kept.
@@ -16,15 +16,16 @@ ACCOUNT: Final = "ACCOUNT"
 AGENTS: Final = ("QUOTER_KEY", "GUARDIAN_KEY")
 TRADING: Final = (ACCOUNT, *AGENTS)
 """What practice and live need."""
-TELLING: Final = ("MQTT_PASSWORD", "MQTT_FAR_PASSWORD", "WEBHOOK_TOKEN")
-"""Telemetry's: passwords of brokers, the token of a webhook."""
+TELLING: Final = ("MQTT_PASSWORD", "MQTT_FAR_PASSWORD", "WEBHOOK_TOKEN", "BROKER_USERS", "BRIDGE_PASSWORD")
+"""Telemetry's: passwords of brokers, the token of a webhook; of the box's own broker its people and its bridge."""
 NAMES: Final = (*TRADING, *TELLING)
 CREDENTIALS: Final = {
     ACCOUNT: "account", "QUOTER_KEY": "quoter.key", "GUARDIAN_KEY": "guardian.key", "MQTT_PASSWORD": "mqtt.password",
-    "MQTT_FAR_PASSWORD": "mqtt_far.password", "WEBHOOK_TOKEN": "webhook.token",
+    "MQTT_FAR_PASSWORD": "mqtt_far.password", "WEBHOOK_TOKEN": "webhook.token", "BROKER_USERS": "broker.users",
+    "BRIDGE_PASSWORD": "bridge.password",
 }  # fmt: skip
 """Each under the name by which its service sees it (docs/service.md)."""
-MOST_WORD: Final = 250
+MOST_WORD: Final = 1000
 """Characters of a password or token."""
 _NEAR: Final = 0.6
 _ALLOWED: Final = ", ".join(NAMES)
