@@ -358,6 +358,34 @@ def test_what_the_services_take_of_memory(quoting: Box) -> None:
     assert peaks[QUOTER] < 50, peaks
 
 
+PAGE = "import urllib.request as u; print(u.urlopen('http://127.0.0.1:8480/status.json', timeout=5).read().decode())"
+
+
+def test_telemetry_tells_and_is_in_nobodys_way(quoting: Box) -> None:
+    """Another user, who sees no process of the others, tells how they are; killed, it comes back and they notice
+    nothing; a broker that nobody wants is passed over without a failed unit."""
+    quoting.wait(lambda: quoting.show("mmpi-telemetry", "ActiveState") == "active", 20, "telemetry")
+    pids = {unit: quoting.pid(unit) for unit in (GUARDIAN, QUOTER)}
+    for _ in range(2):
+        quoting.wait(lambda: quoting.run(sys.executable, "-c", PAGE).returncode == 0, 30, "the page")
+        quoting.wait(lambda: page(quoting)["state"] == "quoting", 10, "the page's word")
+        told = page(quoting)
+        assert (told["quoter_alive"], told["guardian_alive"], told["latch"]) == (True, True, "armed")
+        status = quoting.check("cat", f"/proc/{quoting.pid('mmpi-telemetry')}/status")
+        assert int(status.partition("VmHWM:")[2].split()[0]) / 1024 < 60
+        assert status.partition("Uid:")[2].split()[0] == "873"
+        quoting.check("kill", "-KILL", str(quoting.pid("mmpi-telemetry")))
+    assert pids == {unit: quoting.pid(unit) for unit in (GUARDIAN, QUOTER)}
+    assert quoting.show("mmpi-broker", "ActiveState") == "inactive"
+    assert "mmpi-broker" not in quoting.check("systemctl", "--failed", "--no-legend")
+
+
+def page(box: Box) -> dict[str, object]:
+    """Return what telemetry's page says of the box."""
+    told: dict[str, object] = json.loads(box.check(sys.executable, "-c", PAGE))["box"]
+    return told
+
+
 def test_what_root_made_by_hand_is_no_obstacle(quoting: Box) -> None:
     """Files that root's own `mmpi guardian` and `mmpi run` left behind belong to the services at the next start."""
     quoting.check("systemctl", "stop", "mmpi.target")

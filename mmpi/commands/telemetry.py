@@ -76,14 +76,14 @@ def _secrets(telling: Telling) -> Secrets:
 
 async def _changed(path: Path) -> None:
     """Return once there is another configuration than now."""
-    first = _which(path)
-    while _which(path) in (first, None):
+    first = _content(path)
+    while _content(path) in (first, None):
         await asyncio.sleep(WATCH_S)
 
 
-def _which(path: Path) -> tuple[int, int] | None:
+def _content(path: Path) -> bytes | None:
+    """Return what is in force, None while there is nothing: each start of a service writes it anew, mostly the same."""
     try:
-        found = path.stat()
+        return path.read_bytes()
     except OSError:
         return None
-    return found.st_ino, found.st_mtime_ns

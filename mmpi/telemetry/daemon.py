@@ -33,6 +33,8 @@ TELL_S: Final = 1.0
 """How often brokers are told how things stand."""
 AGAIN_S: Final = 2.0
 """Before a part that failed is begun anew."""
+QUIET_S: Final = 60.0
+"""The same failure is told once in so long."""
 
 
 class Secrets(NamedTuple):
@@ -77,6 +79,8 @@ class Telemetry:
         self._announced = b""
         """What Home Assistant was last told that there is."""
         self._due = 0.0
+        self._said: dict[str, float] = {}
+        """The last failure that was told, and when."""
 
     async def run(self) -> None:
         """Tell, until cancelled."""
@@ -95,9 +99,9 @@ class Telemetry:
                 began = time.monotonic()
                 try:
                     self._look()
+                    self._systemd.progress()
                 except Exception as error:
                     self._failed("looking", error)
-                self._systemd.progress()
                 await asyncio.sleep(max(0.01, began + LOOK_S - time.monotonic()))
         finally:
             for task in tasks:
@@ -219,7 +223,10 @@ class Telemetry:
 
     def _failed(self, name: str, error: Exception) -> None:
         self.counters["failures"] += 1
-        say(f"mmpi telemetry: {name}: {type(error).__name__}: {error}")
+        text, now = f"{name}: {type(error).__name__}: {error}", time.monotonic()
+        if now - self._said.get(text, now - QUIET_S) >= QUIET_S:
+            self._said = {text: now}
+            say(f"mmpi telemetry: {text}")
 
     def _word(self, snapshot: Snapshot) -> str:
         down = [f"{broker.link.name}: {broker.link.error}" for broker in self._brokers if not broker.link.connected]
