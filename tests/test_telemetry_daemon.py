@@ -100,7 +100,7 @@ async def test_a_part_that_fails_takes_no_other_with_it(tmp_path: Path, capfd: p
             await asyncio.sleep(0.01)
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
-    assert f"page: ConfigError: web.port {page.port}" in capfd.readouterr().err
+    assert f"page: ConfigError: web.port = {page.port}" in capfd.readouterr().err
 
 
 def test_only_a_virtual_box_lends_a_hand(tmp_path: Path) -> None:
