@@ -116,3 +116,17 @@ def test_a_lasting_fault_is_told_once() -> None:
     assert watch.check(T0) is not None
     clocks.now += 10 * SECOND
     assert watch.check(T0) is None
+
+
+def test_another_reason_is_told() -> None:
+    """Set right but kept by nobody: whoever reads the status must not look for the wrong thing."""
+    clocks = Clocks()
+    watch = clocks.watch(must=True)
+    clocks.synchronised = False
+    watch.seed(-90 * SECOND, T0)
+    assert watch.check(T0) == ClockTrust(T0, False, "90.0 s behind the venue's (allowed: 1 s)")
+    clocks.now += 90 * SECOND
+    assert watch.check(T0) == ClockTrust(T0, False, "not synchronised")
+    assert watch.check(T0) is None
+    clocks.synchronised = True
+    assert watch.check(T0) == ClockTrust(T0, True)

@@ -25,7 +25,7 @@ QUOTING_S = float(os.environ.get("MMPI_IMAGE_QUOTING_S", "600"))
 """So long it is measured what is written; the promise is about ten minutes."""
 MOST_WRITTEN = 1_000_000
 UNITS = ("mmpi-clock", "mmpi-grow", "mmpi-guardian", "mmpi-health", "mmpi-mark-good", "mmpi-poweroff", "mmpi-quoter",
-         "mmpi-setup", "mmpi-ssh-key", "mmpi-wifi")  # fmt: skip
+         "mmpi-setup", "mmpi-ssh-key", "mmpi-telemetry", "mmpi-wifi")  # fmt: skip
 BAD: dict[str, tuple[dict[str, str], str]] = {
     "no TOML": ({"mmpi.toml": "[risk\n"}, "mmpi.toml"),
     "unknown key": ({"mmpi.toml": "[risk]\nmax_ordr = 3\n"}, "risk.max_ordr"),
@@ -77,6 +77,15 @@ def test_nothing_failed_and_nothing_is_exposed(made: SimpleNamespace) -> None:
         said = box.check(f"systemd-analyze security --no-pager {unit}.service | tail -2")
         found = re.search(r"level for \S+: ([\d.]+)", said)
         assert found is not None and float(found[1]) <= MOST_EXPOSED, said
+
+
+def test_telemetry_tells(made: SimpleNamespace) -> None:
+    """Its page, on the box's own loopback address, says what quoter and guardian say; no broker runs that nobody wants."""
+    box: Virt = made.box
+    code = "import urllib.request as u; print(u.urlopen('http://127.0.0.1:8480/status.json', timeout=20).read().decode())"
+    told = json.loads(box.check(f'/usr/lib/mmpi/bin/python -c "{code}"'))["box"]
+    assert (told["state"], told["quoter_alive"], told["guardian_alive"]) == ("quoting", True, True)
+    assert box.run("systemctl is-active mmpi-broker").stdout.strip() == b"inactive"
 
 
 def test_the_root_is_read_only_and_the_data_has_grown(made: SimpleNamespace) -> None:

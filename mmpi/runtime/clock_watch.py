@@ -71,9 +71,9 @@ class ClockWatch:
         self.offset = min(self._least, self._before)
 
     def check(self, now: Nanos) -> ClockTrust | None:
-        """Return the verdict if it changed; `now` by the loop's clock."""
+        """Return the verdict if it changed, or is there for another reason; `now` by the loop's clock."""
         fault = self.fault(now)
-        if fault == self._said or (fault and self._said):
+        if self._said is not None and _kind(fault) == _kind(self._said):
             return None
         self._said = fault
         return ClockTrust(now, not fault, fault)
@@ -89,3 +89,8 @@ class ClockWatch:
         if self._synchronised is not None and not self._synchronised():
             return "not synchronised"
         return ""
+
+
+def _kind(fault: str) -> str:
+    """Return a fault without its figure, which changes with every look."""
+    return fault.lstrip("0123456789.")
