@@ -33,6 +33,8 @@ def _telemetry(command: argparse.ArgumentParser) -> None:
 def _broker(command: argparse.ArgumentParser) -> None:
     command.add_argument("--folder", type=folder, metavar="DIR", help="where to (default: broker.folder)")
     command.add_argument("--owner", default="", metavar="USER", help="whose the files are to be (root only)")
+    text = "write nothing; print the ports at which others than the box itself come in"
+    command.add_argument("--ports", action="store_true", help=text)
     command.add_argument("--wanted", action="store_true", help="write nothing; exit 0 if a broker is wanted, 3 if not")
 
 

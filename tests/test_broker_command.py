@@ -69,6 +69,17 @@ def test_wanted_writes_nothing(box: Path) -> None:
     assert not (box / "out").exists()
 
 
+def test_the_ports_of_others(box: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What a firewall has to let in: nothing but what is for others, and that is by TLS."""
+    assert broker(box, "--ports") == 0
+    assert capsys.readouterr().out.split() == []
+    more = 'tls_port = 8883\nwebsocket_port = 8884\ncert_file = "/x.pem"\nkey_file = "/x.key"'
+    (box / "mmpi.toml").write_text(TOML.replace("enabled = true", f"enabled = true\n{more}"))
+    assert broker(box, "--ports") == 0
+    assert capsys.readouterr().out.split() == ["8883", "8884"]
+    assert not (box / "out").exists()
+
+
 @pytest.mark.parametrize(
     ("users", "said"),
     [

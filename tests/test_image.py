@@ -80,10 +80,10 @@ def test_nothing_failed_and_nothing_is_exposed(made: SimpleNamespace) -> None:
 
 
 def test_telemetry_tells(made: SimpleNamespace) -> None:
-    """Its page, on the box's own loopback address, says what quoter and guardian say; no broker runs that nobody wants."""
+    """Its page, on the box's own loopback address, says what the others say; no broker runs that nobody wants."""
     box: Virt = made.box
-    code = "import urllib.request as u; print(u.urlopen('http://127.0.0.1:8480/status.json', timeout=20).read().decode())"
-    told = json.loads(box.check(f'/usr/lib/mmpi/bin/python -c "{code}"'))["box"]
+    code = b"import urllib.request as u; print(u.urlopen('http://127.0.0.1:8480/status.json').read().decode())"
+    told = json.loads(box.check("/usr/lib/mmpi/bin/python -", data=code))["box"]
     assert (told["state"], told["quoter_alive"], told["guardian_alive"]) == ("quoting", True, True)
     assert box.run("systemctl is-active mmpi-broker").stdout.strip() == b"inactive"
 

@@ -20,7 +20,8 @@ from hil.rigs.virt import Virt
 pytestmark = pytest.mark.image
 
 OURS = ("mmpi-clock", "mmpi-grow", "mmpi-guardian", "mmpi-health", "mmpi-mark-good", "mmpi-quoter", "mmpi-setup",
-        "mmpi-ssh-key", "mmpi-telemetry", "mmpi-broker", "mmpi-wifi", "ssh", "chrony", "chrony-wait", "mosquitto", "iwd", "nftables")  # fmt: skip
+        "mmpi-ssh-key", "mmpi-telemetry", "mmpi-broker", "mmpi-wifi", "ssh",
+        "chrony", "chrony-wait", "mosquitto", "iwd", "nftables")  # fmt: skip
 TOLD = "systemd.show_status=1"
 PATIENT = f"{TOLD} systemd.default_device_timeout_sec=600"
 DEAREST = 6.0

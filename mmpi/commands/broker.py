@@ -13,7 +13,7 @@ from typing import Final
 
 import msgspec
 
-from mmpi.channels import Telling
+from mmpi.channels import BrokerSettings, Telling
 from mmpi.commands.resolved import resolved
 from mmpi.errors import ConfigError, DeviceError, RefusedError
 from mmpi.runtime.secret_files import read_secret
@@ -29,7 +29,9 @@ def run(args: argparse.Namespace) -> int:
     telling = resolved(args.config, Telling)
     if not telling.broker.enabled:
         raise RefusedError("no broker is wanted: broker.enabled is false")
-    if args.wanted:
+    if args.wanted or args.ports:
+        if args.ports:
+            print(*(port for port in _open_ports(telling.broker)))
         return 0
     folder = args.folder or Path(telling.broker.folder)
     settings = msgspec.structs.replace(telling.broker, folder=str(folder))
@@ -49,6 +51,12 @@ def run(args: argparse.Namespace) -> int:
     else:
         print(f"mmpi broker: {folder / mosquitto.CONF}, for {', '.join(sorted(users))}", file=sys.stderr)
     return 0
+
+
+def _open_ports(broker: BrokerSettings) -> list[int]:
+    """Return the ports that are not on the loopback address alone: without a certificate a page's is."""
+    pages = broker.websocket_port if broker.cert_file else 0
+    return [port for port in (broker.tls_port, pages) if port]
 
 
 def _users(path: Path) -> dict[str, str]:
