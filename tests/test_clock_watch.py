@@ -130,3 +130,15 @@ def test_another_reason_is_told() -> None:
     assert watch.check(T0) is None
     clocks.synchronised = True
     assert watch.check(T0) == ClockTrust(T0, True)
+
+
+def test_a_fault_of_another_size_is_told() -> None:
+    """Half a day became two seconds: that somebody set the clock, and not well enough, is worth a word."""
+    clocks = Clocks()
+    watch = clocks.watch()
+    watch.seed(-39_224 * SECOND, T0)
+    assert watch.check(T0) == ClockTrust(T0, False, "39224.0 s behind the venue's (allowed: 1 s)")
+    clocks.now += 39_222 * SECOND
+    assert watch.check(T0) == ClockTrust(T0, False, "2.0 s behind the venue's (allowed: 1 s)")
+    clocks.now -= SECOND
+    assert watch.check(T0) is None

@@ -141,12 +141,25 @@ def test_with_the_build_date_trading_waits_and_the_button_works(stuck: SimpleNam
     assert "kill_button" in box.check("cat /data/mmpi/latch.json")
 
 
+def set_right(box: Virt) -> None:
+    """Set the machine's clock to ours, well within the second that is allowed: an order takes its time to get there."""
+    ahead = 0.0
+    for _ in range(10):
+        box.check(f"date -u -s @{time.time() + ahead:.3f}")
+        began = time.time()
+        wrong = float(box.check("date +%s.%N")) - (began + time.time()) / 2
+        if abs(wrong) < 0.3:
+            return
+        ahead -= wrong
+    raise AssertionError(f"the clock is {wrong:.1f} s off")
+
+
 def test_once_the_clock_is_right_it_trades(stuck: SimpleNamespace) -> None:
     """The time, and the kernel's word that somebody keeps it, were all that was missing."""
     box: Virt = stuck.box
     release(box)
     box.check("systemctl stop chrony")
-    box.check(f"date -u -s @{int(time.time())}")
+    set_right(box)
     box.check("/usr/lib/mmpi/bin/python -", data=SYNCHRONISED.encode())
     arm(box)
     wait_state(box, "quoting", 240)

@@ -91,6 +91,6 @@ class ClockWatch:
         return ""
 
 
-def _kind(fault: str) -> str:
-    """Return a fault without its figure, which changes with every look."""
-    return fault.lstrip("0123456789.")
+def _kind(fault: str) -> tuple[int, str]:
+    """Return a fault with the digits of its figure counted: it changes with every look, and only its size matters."""
+    return len(fault.partition(".")[0]) if fault[:1].isdigit() else 0, fault.lstrip("0123456789.")
