@@ -92,5 +92,6 @@ class ClockWatch:
 
 
 def _kind(fault: str) -> tuple[int, str]:
-    """Return a fault with the digits of its figure counted: it changes with every look, and only its size matters."""
-    return len(fault.partition(".")[0]) if fault[:1].isdigit() else 0, fault.lstrip("0123456789.")
+    """Return a fault with how large its figure is, to a factor of a hundred: the figure itself changes all the time."""
+    digits = len(fault.partition(".")[0]) if fault[:1].isdigit() else 0
+    return (digits + 1) // 2, fault.lstrip("0123456789.")
