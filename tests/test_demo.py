@@ -149,28 +149,36 @@ def test_json_is_one_exact_line(tmp_path: Path, environ: dict[str, str]) -> None
 
 
 @pytest.mark.slow
+def children_of(demo: int) -> list[psutil.Process]:
+    """Return the demo's four processes, once all of them run."""
+    end = time.monotonic() + PATIENCE_S
+    while len(found := psutil.Process(demo).children(recursive=True)) != 4:
+        assert time.monotonic() < end, found
+        time.sleep(0.05)
+    return found
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_it_cleanly(number: signal.Signals, tmp_path: Path, environ: dict[str, str]) -> None:
     """Ctrl-C and SIGTERM end a demo without --seconds with its account, exit 0, and nothing left."""
     with running(DEMO, environ) as demo:
         assert read_until(demo, b"quoting")
-        children = psutil.Process(demo.pid).children(recursive=True)
+        children = children_of(demo.pid)
         demo.send_signal(number)
         out, errors = demo.communicate(timeout=PATIENCE_S)
     assert demo.returncode == 0, errors
     assert out.splitlines()[-1].startswith(b"p&l         total ")
     assert b"left at the exchange: 0" in out
-    assert len(children) == 3 and gone(children)
+    assert gone(children)
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.slow
 def test_killed_it_leaves_no_child(environ: dict[str, str]) -> None:
-    """SIGKILL of the demo ends exchange, guardian and quoter."""
+    """SIGKILL of the demo ends exchange, guardian, quoter and telemetry."""
     with running(DEMO, environ) as demo:
         assert read_until(demo, b"quoting")
-        children = psutil.Process(demo.pid).children(recursive=True)
-        assert len(children) == 3
+        children = children_of(demo.pid)
         demo.kill()
         demo.wait()
     assert gone(children)
@@ -181,7 +189,7 @@ def test_a_dead_guardian_is_a_failure(tmp_path: Path, environ: dict[str, str]) -
     """A guardian killed from outside ends the demo with exit 1, the logs shown and kept, and no process left."""
     with running(DEMO, environ) as demo:
         assert read_until(demo, b"quoting")
-        children = psutil.Process(demo.pid).children(recursive=True)
+        children = children_of(demo.pid)
         (guardian,) = [each for each in children if "guardian" in each.cmdline()]
         guardian.kill()
         _, errors = demo.communicate(timeout=PATIENCE_S)

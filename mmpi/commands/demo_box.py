@@ -117,6 +117,7 @@ class Box:
     async def start(self) -> None:
         """Start exchange, guardian and quoter, armed; return when it quotes, ChildError if it does not in START_S."""
         self._deadline = time.monotonic() + START_S
+        await self._find_ports()
         make_keys(self.folder / "keys", self.folder / "agents.json")
         self.panel = VirtualPanel.create(self.folder / "run" / "pins", closed=(KILL_LINE,))
         Latch(self.folder / "state" / "latch.json").arm("demo", "a new practice box", time.time_ns())
@@ -128,16 +129,15 @@ class Box:
         await self._until(lambda: self.guardian, guardian, "did not answer")
         quoter = self._add(self._start_quoter())
         await self._until(self._quoting, quoter, "did not quote")
-        await self._start_telling()
+        self._teller = self._daemon("telemetry", "telemetry")
         self.began = time.monotonic()
 
-    async def _start_telling(self) -> None:
-        """Start what tells the owner; a demo without it is one all the same."""
+    async def _find_ports(self) -> None:
+        """Choose the page's port, and start the broker, if there is one: all daemons have one configuration."""
+        self.port = _free_port(self.port)
         if DemoBroker.is_there():
             self.broker = DemoBroker(_free_port(0))
             await self.broker.start()
-        self.port = _free_port(self.port)
-        self._teller = self._daemon("telemetry", "telemetry")
 
     def _add(self, child: Child) -> Child:
         self._children.append(child)
