@@ -173,8 +173,10 @@ def test_the_program_takes_every_line(tmp_path: Path, program: Path) -> None:
         for port in (broker.port, broker.tls_port, broker.websocket_port):
             with socket.create_connection(("127.0.0.1", port), 5):
                 pass
-        for word in ("Error", "Unknown", "deprecated", "Unable to load"):
-            assert word not in mosquitto.log.replace("Error: Connection refused", ""), mosquitto.log
+        # Nobody is at the other end of the bridge, which each version says in its own words.
+        said = [line for line in mosquitto.log.splitlines() if "creating bridge" not in line and "refused" not in line]
+        for word in ("Error:", "Unknown", "deprecated", "Unable to load"):
+            assert not any(word in line for line in said), mosquitto.log
 
 
 def test_nobody_comes_in_without_a_name_and_its_password(tmp_path: Path, program: Path) -> None:
