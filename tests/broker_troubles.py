@@ -178,11 +178,11 @@ def full_disk(folder: Path) -> Iterator[Trouble]:
 @contextlib.contextmanager
 def wrong_certificate(folder: Path) -> Iterator[Trouble]:
     """Somebody else answers: his certificate is of another authority."""
-    server_context(folder / "ours", time.time())
-    server_context(folder / "theirs", time.time())
+    for name in ("ours", "theirs"):
+        server_context(folder / name)
     port, theirs = free_port(), folder / "theirs"
     lines = [f"listener {port} 127.0.0.1", "allow_anonymous true", f"cafile {theirs}/ca.pem",
-             f"certfile {theirs}/server.pem", f"keyfile {theirs}/server.pem"]  # fmt: skip
+             f"certfile {theirs}/server.pem", f"keyfile {theirs}/server.key"]  # fmt: skip
     with Mosquitto(folder, lines) as broker:
         env = _url(port) | {"MMPI_MQTT__URL": f"mqtts://127.0.0.1:{port}",
                             "MMPI_MQTT__CA_FILE": str(folder / "ours" / "ca.pem")}  # fmt: skip

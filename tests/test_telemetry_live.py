@@ -343,7 +343,8 @@ def test_a_broker_in_trouble(tmp_path: Path, name: str) -> None:
         assert pair.on_us < 250_000
         assert box.summary()["state"] == "quoting" and box.summary()["invariant_violations"] == 0
         if name in RIGHT_AFTER and trouble.broker is not None:
-            right_after(box, trouble.env, trouble.broker)
+            well = {"MMPI_MQTT__URL": f"mqtt://{trouble.broker.host}:{trouble.broker.port}"}
+            right_after(box, trouble.env | well, trouble.broker)
 
 
 def right_after(box: Stack, env: dict[str, str], broker: Mosquitto) -> None:
