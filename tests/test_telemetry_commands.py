@@ -34,7 +34,7 @@ class Box:
         await self.go.wait()
         await answer({"final": True, **self.answer})
 
-    def tell(self, cmd: str, id: str, result: str, text: str) -> None:
+    def tell(self, cmd: str, id: str, result: str, text: str, answer: dict[str, Any]) -> None:  # noqa: ARG002
         self.told.append((cmd, id, result, text))
 
     async def take(self, payload: bytes | dict[str, Any], *, retained: bool = False, allowed: str = "all") -> str:

@@ -38,8 +38,9 @@ ANSWER_S: Final = {"kill": 30.0, "pause": 15.0, "resume": 5.0, "flatten": 90.0, 
 RESULTS_PER_S: Final = 10
 """More are counted, and not said."""
 
-Tell = Callable[[str, str, str, str], None]
-"""(cmd, id, result, text): what became of it; result is accepted, done, refused or failed."""
+Tell = Callable[[str, str, str, str, dict[str, Any]], None]
+"""(cmd, id, result, text, answer): what became of it; result is accepted, done, refused or failed. `answer` is the
+guardian's last one, {} before there is one."""
 
 
 class Order(NamedTuple):
@@ -197,7 +198,7 @@ class Commands:
             if error := answer.get("error"):
                 self._refuse(order.cmd, order.id, str(error), order.tell)
             else:
-                self._say(order, "done", _told(order.cmd, answer))
+                self._say(order, "done", _told(order.cmd, answer), answer)
         except RemoteError as error:
             say(f"mmpi telemetry: {order.cmd} by {order.by}: {error}")
             self._say(order, "failed", str(error))
@@ -207,12 +208,12 @@ class Commands:
     def _refuse(self, cmd: str, id: str, why: str, tell: Tell) -> None:
         self._counters["commands_refused"] += 1
         if self._may_say():
-            tell(_short(cmd, MOST_ID), _short(id, MOST_ID), "refused", why)
+            tell(_short(cmd, MOST_ID), _short(id, MOST_ID), "refused", why, {})
 
-    def _say(self, order: Order, result: str, text: str) -> None:
+    def _say(self, order: Order, result: str, text: str, answer: dict[str, Any] | None = None) -> None:
         # What was done is always said.
         if result != "accepted" or self._may_say():
-            order.tell(order.cmd, order.id, result, text)
+            order.tell(order.cmd, order.id, result, text, answer or {})
 
     def _may_say(self) -> bool:
         now = time.monotonic()

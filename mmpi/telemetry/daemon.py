@@ -180,7 +180,7 @@ class Telemetry:
                 return
             self._commands.take(payload, retained, settings.commands, name, tell)
 
-        def tell(cmd: str, id: str, result: str, text: str) -> None:
+        def tell(cmd: str, id: str, result: str, text: str, _: dict[str, Any]) -> None:
             publisher.result(cmd, id, result, text, time.time())
 
         def count(what: str) -> None:

@@ -19,6 +19,8 @@ from mmpi.telemetry.snapshot import Snapshot
 
 ENCODE: Final = msgspec.json.Encoder().encode
 WHO: Final = "the page"
+SHOWN: Final = ("verified", "verified_ms", "causes", "note")
+"""Of the guardian's answer, what the page tells."""
 
 
 class Source:
@@ -70,12 +72,13 @@ class Source:
             return self._move(*name.split("_"))
         said: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
 
-        def tell(_cmd: str, _id: str, result: str, text: str) -> None:
+        def tell(_cmd: str, _id: str, result: str, text: str, answer: dict[str, Any]) -> None:
             joined = result == "accepted" and "already" in text
             if said.done() or (result == "accepted" and not joined):
                 return
             if result in ("done", "accepted"):
-                said.set_result({"result": result, "text": text})
+                shown: dict[str, Any] = {key: answer[key] for key in SHOWN if key in answer}
+                said.set_result({"result": result, "text": text, **shown})
             else:
                 said.set_exception(RefusedError(text) if result == "refused" else RemoteError(text))
 
