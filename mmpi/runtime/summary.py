@@ -28,6 +28,8 @@ from mmpi.status import (
 )
 
 SHOWN_LEVELS: Final = 5
+MAX_FILLS: Final = 64
+_FILLS: Final[dict[ExecReport, FillStatus]] = {}
 
 
 def summarise(
@@ -81,6 +83,16 @@ def summarise(
 
 
 def _fill(engine: Engine, fill: ExecReport) -> FillStatus:
+    """Return a fill in words; they are made once, as each is told many times."""
+    told = _FILLS.get(fill)
+    if told is None:
+        told = _FILLS[fill] = _worded(engine, fill)
+        if len(_FILLS) > MAX_FILLS:
+            del _FILLS[next(iter(_FILLS))]
+    return told
+
+
+def _worded(engine: Engine, fill: ExecReport) -> FillStatus:
     grid = engine.desks[fill.instrument].instrument
     side = "buy" if fill.side == BUY else "sell"
     return FillStatus(
