@@ -305,8 +305,20 @@ def fill(each: Fill, snapshot: Snapshot, run: float) -> FillPayload:
 
 
 def schemas() -> dict[str, Any]:
-    """Return the JSON Schema of every payload by its topic below prefix/device_id."""
-    return {topic: msgspec.json.schema(kind) for topic, kind in PAYLOADS.items()}
+    """Return the JSON Schema of every payload by its topic below prefix/device_id, the same by every interpreter."""
+    return {topic: _plain(msgspec.json.schema(kind)) for topic, kind in PAYLOADS.items()}
+
+
+def _plain(schema: Any) -> Any:
+    """Return a schema with each description on one line: interpreters keep a docstring's blanks differently."""
+    if isinstance(schema, list):
+        return [_plain(each) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    return {
+        key: " ".join(value.split()) if key == "description" and isinstance(value, str) else _plain(value)
+        for key, value in schema.items()
+    }
 
 
 def _stamp(snapshot: Snapshot, run: float, age_s: float | None) -> dict[str, Any]:
