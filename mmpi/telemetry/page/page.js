@@ -278,7 +278,7 @@ async function simple(name, doing, done) {
 // Holding ------------------------------------------------------------------------------------------------------------
 
 function hold(button, seconds, { fire, begin = () => {}, end = () => {}, early = "Let go too early; nothing was sent.", sure }) {
-  let started = 0, timer = 0, frame = 0, key = "", touched = 0, confirming = 0, from = [0, 0];
+  let started = 0, timer = 0, frame = 0, key = "", touched = -Infinity, confirming = 0, from = [0, 0];
   mark(button, "data-holds", "");
   const show = (share) => button.style.setProperty("--held", calm.matches ? Math.floor(share * 4) / 4 : share);
   const draw = () => {
