@@ -51,6 +51,31 @@ def test_states_are_put_out_for_every_broker(tmp_path: Path, board: StatusBoard)
     assert set(broker.link.outbox._states) == wanted | {"homeassistant/device/shelf/config"}
 
 
+def test_a_box_without_a_quoter_is_announced(tmp_path: Path) -> None:
+    """Its buttons and its alerts are worth most when nothing runs."""
+    telemetry = made(tmp_path, mqtt=MqttSettings(url="mqtt://127.0.0.1:1"))
+    telemetry._look()
+    said = telemetry._brokers[0].link.outbox._states["homeassistant/device/shelf/config"].payload
+    assert "kill" in msgspec.json.decode(said)["cmps"]
+
+
+def test_a_box_that_is_not_to_be_found_is_taken_back(tmp_path: Path, board: StatusBoard) -> None:  # noqa: ARG001
+    """`mqtt.discovery = false` empties what an earlier configuration left at the broker."""
+    telemetry = made(tmp_path, mqtt=MqttSettings(url="mqtt://127.0.0.1:1", discovery=False))
+    telemetry._look()
+    assert telemetry._brokers[0].link.outbox._states["homeassistant/device/shelf/config"].payload == b""
+
+
+def test_the_same_failure_is_told_once_whatever_else_fails(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Two parts that fail by turns do not fill the log."""
+    telemetry = made(tmp_path)
+    for _ in range(50):
+        telemetry._failed("page", ValueError("taken"))
+        telemetry._failed("webhook", ValueError("gone"))
+    assert len(capfd.readouterr().err.splitlines()) == 2
+    assert telemetry.counters["failures"] == 100
+
+
 def test_an_instrument_that_is_gone_leaves_home_assistant(tmp_path: Path, board: StatusBoard) -> None:
     """The announcement after it has its components as bare platforms, in the same message."""
     telemetry = made(tmp_path, mqtt=MqttSettings(url="mqtt://127.0.0.1:1"))

@@ -35,6 +35,8 @@ AGAIN_S: Final = 2.0
 """Before a part that failed is begun anew."""
 QUIET_S: Final = 60.0
 """The same failure is told once in so long."""
+MOST_SAID: Final = 20
+"""Different ones within that time; the rest is counted."""
 
 
 class Secrets(NamedTuple):
@@ -75,12 +77,13 @@ class Telemetry:
         ]  # fmt: skip
         self._webhook = self._hook(secrets.webhook)
         self._page = self._made_page() if telling.web.port else None
-        self._instruments: tuple[str, ...] = ()
+        self._instruments: tuple[str, ...] | None = None
+        """Those that were announced; a box of which no quoter has run is announced without any: it has buttons, too."""
         self._announced = b""
         """What Home Assistant was last told that there is."""
         self._due = 0.0
         self._said: dict[str, float] = {}
-        """The last failure that was told, and when."""
+        """Failures that were told lately, and when."""
 
     async def run(self) -> None:
         """Tell, until cancelled."""
@@ -146,9 +149,13 @@ class Telemetry:
         summary = snapshot.quoter.summary
         instruments = tuple(summary.instruments) if summary is not None else ()
         told = self._telling.mqtt
-        if instruments == self._instruments or not (told.url and told.discovery):
+        if instruments == self._instruments or not told.url:
             return
         self._instruments = instruments
+        if not told.discovery:
+            # The broker would keep what an earlier configuration announced, for ever.
+            self._brokers[0].publisher.discovery(*homeassistant.forget(self._telling.device_id, told))
+            return
         topic, fresh = homeassistant.discovery(
             self._telling.device_id, snapshot.version, told, instruments, self._telling.guardian.allow_remote_arm
         )
@@ -224,8 +231,9 @@ class Telemetry:
     def _failed(self, name: str, error: Exception) -> None:
         self.counters["failures"] += 1
         text, now = f"{name}: {type(error).__name__}: {error}", time.monotonic()
-        if now - self._said.get(text, now - QUIET_S) >= QUIET_S:
-            self._said = {text: now}
+        self._said = {said: at for said, at in self._said.items() if now - at < QUIET_S}
+        if text not in self._said and len(self._said) < MOST_SAID:
+            self._said[text] = now
             say(f"mmpi telemetry: {text}")
 
     def _word(self, snapshot: Snapshot) -> str:
