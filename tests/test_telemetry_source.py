@@ -75,6 +75,18 @@ async def test_without_a_guardian_it_fails(tmp_path: Path) -> None:
         await Page(tmp_path).source.command("kill", "")
 
 
+async def test_a_flood_from_elsewhere_leaves_the_page_its_answers(page: Page) -> None:
+    """Answers to a flood are cut short; whoever holds the button hears what became of it, refused or joined."""
+    for _ in range(100):
+        page.commands.take(b"nonsense", False, "all", "mqtt", lambda *_: None)
+    page.answer = {"error": "latched, not paused"}
+    with pytest.raises(RefusedError, match="latched, not paused"):
+        await asyncio.wait_for(page.source.command("resume", ""), 5)
+    page.answer = {"verified": True, "verified_ms": 1.0}
+    both = await asyncio.wait_for(asyncio.gather(*(page.source.command("kill", "") for _ in range(2))), 5)
+    assert [each["result"] for each in both] == ["done", "accepted"]
+
+
 async def test_a_state_is_made_once_for_all(page: Page) -> None:
     """Before the first there is none; each update brings another one, for which those who wait are woken."""
     with pytest.raises(RemoteError, match="nothing is known yet"):

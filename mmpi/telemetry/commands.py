@@ -51,6 +51,8 @@ class Order(NamedTuple):
     by: str
     reason: str
     tell: Tell
+    awaited: bool = False
+    """Somebody waits for what becomes of it, and is told even in a flood."""
 
 
 class _Word(msgspec.Struct):
@@ -119,12 +121,12 @@ class Commands:
         self._counters["commands"] += 1
         if order.cmd in STOPS:
             if order.cmd in self._busy:
-                self._say(order, "accepted", "it is under way already")
+                self._say(order, "accepted", "it is under way already", {"joined": True})
                 return
             self._busy.add(order.cmd)
             self._spawn(order)
         elif len(self._waiting) >= WAITING:
-            self._refuse(order.cmd, order.id, f"{WAITING} commands wait already", order.tell)
+            self._refuse(order.cmd, order.id, f"{WAITING} commands wait already", order.tell, order.awaited)
         else:
             self._waiting.append(order)
             self._wake.set()
@@ -196,7 +198,7 @@ class Commands:
                 if answer.get("accepted"):
                     self._say(order, "accepted", "nothing is placed any more" if order.cmd in STOPS else "begun")
             if error := answer.get("error"):
-                self._refuse(order.cmd, order.id, str(error), order.tell)
+                self._refuse(order.cmd, order.id, str(error), order.tell, order.awaited)
             else:
                 self._say(order, "done", _told(order.cmd, answer), answer)
         except RemoteError as error:
@@ -205,14 +207,14 @@ class Commands:
         finally:
             self._busy.discard(order.cmd)
 
-    def _refuse(self, cmd: str, id: str, why: str, tell: Tell) -> None:
+    def _refuse(self, cmd: str, id: str, why: str, tell: Tell, awaited: bool = False) -> None:
         self._counters["commands_refused"] += 1
-        if self._may_say():
+        if awaited or self._may_say():
             tell(_short(cmd, MOST_ID), _short(id, MOST_ID), "refused", why, {})
 
     def _say(self, order: Order, result: str, text: str, answer: dict[str, Any] | None = None) -> None:
         # What was done is always said.
-        if result != "accepted" or self._may_say():
+        if result != "accepted" or order.awaited or self._may_say():
             order.tell(order.cmd, order.id, result, text, answer or {})
 
     def _may_say(self) -> bool:

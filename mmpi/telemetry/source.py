@@ -73,8 +73,8 @@ class Source:
         said: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
 
         def tell(_cmd: str, _id: str, result: str, text: str, answer: dict[str, Any]) -> None:
-            joined = result == "accepted" and "already" in text
-            if said.done() or (result == "accepted" and not joined):
+            # One that joined another of its kind hears no more: that one's end shows in the state.
+            if said.done() or (result == "accepted" and not answer.get("joined")):
                 return
             if result in ("done", "accepted"):
                 shown: dict[str, Any] = {key: answer[key] for key in SHOWN if key in answer}
@@ -82,7 +82,7 @@ class Source:
             else:
                 said.set_exception(RefusedError(text) if result == "refused" else RemoteError(text))
 
-        self._commands.do(Order(name, "", WHO, reason or f"from {WHO}", tell))
+        self._commands.do(Order(name, "", WHO, reason or f"from {WHO}", tell, awaited=True))
         return await said
 
     def _move(self, button: str, how: str) -> dict[str, Any]:
