@@ -6,7 +6,7 @@ It must not know TOML, the environment or pydantic.
 
 import msgspec
 
-from mmpi.sections import GuardianSettings, PathSettings, PinSettings, VenueSettings
+from mmpi.sections import GuardianSettings, PathSettings, PinSettings
 
 
 class MqttSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -122,12 +122,9 @@ class AlertSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Limits(msgspec.Struct, frozen=True):
-    """Of the risk limits, what telemetry shows positions against; integers of 10^-12 quote units, as everywhere."""
+    """Of the risk limits, what telemetry shows positions against: integers of 10^-12 quote units, as everywhere."""
 
     max_position: int
-    session_loss: int
-    daily_loss: int
-    max_drawdown: int
 
 
 class Telling(msgspec.Struct, frozen=True):
@@ -135,7 +132,6 @@ class Telling(msgspec.Struct, frozen=True):
 
     device_id: str
     paths: PathSettings
-    venue: VenueSettings
     risk: Limits
     guardian: GuardianSettings
     pins: PinSettings = PinSettings()

@@ -54,6 +54,11 @@ def test_no_file(tmp_path: Path) -> None:
     )
 
 
+def test_no_password(tmp_path: Path) -> None:
+    """Of a broker's password nobody is told to make a venue's keys."""
+    assert refused(tmp_path / "mqtt.password") == f"{tmp_path}/mqtt.password: no such file"
+
+
 @pytest.mark.parametrize("content", [b"", b" \n\t\n"])
 def test_an_empty_file(tmp_path: Path, content: bytes) -> None:
     """An empty key is named as such."""

@@ -16,7 +16,7 @@ from mmpi.instrument import MONEY_SCALE
 from mmpi.runtime.board import StatusBoard
 from mmpi.runtime.ipc import Answer, ControlServer
 from mmpi.runtime.peers import Peer
-from mmpi.sections import GuardianSettings, PathSettings, VenueSettings
+from mmpi.sections import GuardianSettings, PathSettings
 from mmpi.status import Summary
 from mmpi.telemetry.facts import LOOK_S, OLD_S, Facts, Guardian
 
@@ -24,8 +24,7 @@ from mmpi.telemetry.facts import LOOK_S, OLD_S, Facts, Guardian
 def telling(folder: Path, **changes: Any) -> Telling:
     """Return the settings of a box whose folders are all one."""
     paths = PathSettings(str(folder), str(folder), str(folder))
-    limits = Limits(1_000 * MONEY_SCALE, 500 * MONEY_SCALE, 0, 500 * MONEY_SCALE)
-    usual = Telling("shelf", paths, VenueSettings(), limits, GuardianSettings())
+    usual = Telling("shelf", paths, Limits(1_000 * MONEY_SCALE), GuardianSettings())
     return msgspec.structs.replace(usual, **changes)
 
 

@@ -165,6 +165,17 @@ def test_flatten_from_the_phone(home: Home) -> None:
     assert all(float(each) == 0 for each in home.venue_positions().values()) and home.orders() == []
 
 
+def test_another_configuration_is_taken_up(home: Home) -> None:
+    """`mmpi check --resolve`, as each start of a service does it: the same is passed over, another one begins anew."""
+    assert home.mmpi("check", "--resolve").returncode == 0
+    time.sleep(2.5)
+    assert home.telemetry.said().count("page at") == 1
+    home._more["MMPI_ALERTS__POSITION_PERCENT"] = "33"
+    assert home.mmpi("check", "--resolve").returncode == 0
+    home.wait(lambda: home.telemetry.said().count("page at") == 2, 20, "a new beginning")
+    assert home.telemetry.runs and home.summary()["state"] == "quoting"
+
+
 def test_a_retained_kill_is_refused_and_told(tmp_path: Path) -> None:
     """It waits at the broker for whoever comes; the box does not obey, and says why."""
     with Mosquitto(tmp_path / "broker") as broker, Home(tmp_path / "box", latency_ms=20) as box:

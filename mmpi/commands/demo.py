@@ -12,6 +12,7 @@ import shutil
 import signal
 import sys
 import tempfile
+import threading
 import time
 import webbrowser
 from collections.abc import Callable, Coroutine, Iterator
@@ -110,7 +111,8 @@ class _Demo:
         if not has_screen(self.args):
             print(f"mmpi demo: {self._message}", file=sys.stderr, flush=True)
         if self._opens_browser():
-            await asyncio.to_thread(webbrowser.open, page)
+            # A thread that ends: no child may be made beside one that stays (demo_child.py).
+            threading.Thread(target=webbrowser.open, args=(page,), daemon=True).start()
 
     def _opens_browser(self) -> bool:
         """Return whether a person sits at a desktop here."""

@@ -35,9 +35,9 @@ def read_secret(path: Path, environ: Mapping[str, str] = os.environ) -> str:
         # A named pipe in the key's place must not hold us up.
         file = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
-        raise ConfigError(
-            f"{path}: no such file; for practice make one with: mmpi practice keys --out {path.parent}"
-        ) from None
+        trading = path.name == "account" or path.suffix == ".key"
+        how = f"; for practice make one with: mmpi practice keys --out {path.parent}" if trading else ""
+        raise ConfigError(f"{path}: no such file{how}") from None
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
     try:

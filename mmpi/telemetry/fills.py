@@ -51,6 +51,8 @@ class Fills:
         self._run: object = None
         self._number = 0
         self._last: float | None = None
+        self._told: tuple[Fill, ...] | None = None
+        """All of them as they are told, None = they have changed since."""
 
     def look(
         self, summary: Summary, run: object, mids: Mapping[str, float | None], now: float, at: float
@@ -74,6 +76,7 @@ class Fills:
         age = max(0.0, at - told.recv_ts / 1e9)
         kept = _Kept(told, now - min(age, OLD_S), age <= OLD_S, dict.fromkeys(HORIZONS))
         self._kept.append(kept)
+        self._told = None
         self._last = now - age
         return kept
 
@@ -88,6 +91,7 @@ class Fills:
                 if kept.markouts[name] is None and horizon <= now - kept.seen <= horizon + LATE_S:
                     price = float(kept.told.price)
                     moved = (mid - price) / price * 10_000
+                    self._told = None
                     kept.markouts[name] = round(moved if kept.told.side == "buy" else -moved, 3)
                     if horizon == max(HORIZONS.values()):
                         done.append(kept)
@@ -95,7 +99,9 @@ class Fills:
 
     def all(self) -> tuple[Fill, ...]:
         """Return them, oldest first."""
-        return tuple(kept.fill() for kept in self._kept)
+        if self._told is None:
+            self._told = tuple(kept.fill() for kept in self._kept)
+        return self._told
 
     def adverse_bps(self, now: float) -> float | None:
         """Return how far the mid went against the fills of the last ten minutes within 5 s, weighted by their worth."""
