@@ -36,6 +36,7 @@ from mmpi.runtime.keeper import Keeper, KeeperSettings
 from mmpi.runtime.keys import read_keys
 from mmpi.runtime.loop import Loop, Outlet, SteadyClock
 from mmpi.runtime.service import Systemd
+from mmpi.runtime.showing import Showing
 from mmpi.runtime.summary import summarise
 from mmpi.runtime.venue_facts import VenueFacts, ask
 from mmpi.session import Counted
@@ -97,6 +98,7 @@ class _Quoter:
         self.prefix = ""
         self.keeper: Keeper
         self.loop: Loop
+        self.showing: Showing
         self.engine: Engine
         self.failure = ""
         self.again = False
@@ -112,6 +114,7 @@ class _Quoter:
         await self._from_disk(partial(keeper.open, journal, start.counted))
         # Not before: who is on the board is asked to obey, and nobody could until the loop runs.
         board = StatusBoard.create(self.settings.paths.status)
+        self.showing = Showing(self.engine, keeper, self._summary)
         self.loop = Loop(
             self.engine, journal, self._outlet(start.outlet), self.clock, self.halt, board, self._publish,
             self.systemd.progress, keeper,
@@ -276,9 +279,8 @@ class _Quoter:
         )
 
     def _publish(self) -> bytes:
-        summary = self._summary()
-        self.systemd.status(summary.reason or "quoting")
-        return msgspec.json.encode(summary)
+        self.systemd.status(self.engine.blocked or "quoting")
+        return self.showing.text(self.loop.now())
 
     def _summary(self) -> Summary:
         return summarise(

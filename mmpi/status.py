@@ -7,8 +7,10 @@ from typing import Final
 
 import msgspec
 
+from mmpi.structs import Leaf
 
-class PnlStatus(msgspec.Struct, frozen=True):
+
+class PnlStatus(Leaf, frozen=True):
     """Session profit and loss: total = spread + inventory + funding - fees, to the last digit (I11)."""
 
     spread: str
@@ -18,7 +20,7 @@ class PnlStatus(msgspec.Struct, frozen=True):
     total: str
 
 
-class OrderCounts(msgspec.Struct, frozen=True):
+class OrderCounts(Leaf, frozen=True):
     """Orders since the session began."""
 
     placed: int
@@ -27,7 +29,7 @@ class OrderCounts(msgspec.Struct, frozen=True):
     amended: int
 
 
-class OwnOrder(msgspec.Struct, frozen=True):
+class OwnOrder(Leaf, frozen=True):
     """One live order of ours, for the ladder view."""
 
     side: str
@@ -52,7 +54,7 @@ class InstrumentStatus(msgspec.Struct, frozen=True):
     """Since the last book or trade; None = there was none, or nobody asked when."""
 
 
-class Latency(msgspec.Struct, frozen=True):
+class Latency(Leaf, frozen=True):
     """Microseconds, of the last ones; `n` = 0 means not measured."""
 
     p50: float
@@ -74,7 +76,7 @@ class Histogram(msgspec.Struct, frozen=True):
     sum_us: float
 
 
-class FillStatus(msgspec.Struct, frozen=True):
+class FillStatus(Leaf, frozen=True):
     """One fill; times in Unix ns: the venue's, and when it was told here."""
 
     exec_id: str
@@ -88,7 +90,7 @@ class FillStatus(msgspec.Struct, frozen=True):
     recv_ts: int
 
 
-class RequestStatus(msgspec.Struct, frozen=True):
+class RequestStatus(Leaf, frozen=True):
     """Requests at the venue: the account's count and cap by its last word (0 = not told), and what this run spends.
 
     `thinning`: how many times rarer and wider orders are moved than the strategy asks, to make the budget last.

@@ -37,9 +37,10 @@ from mmpi.journal.recovery import (
 from mmpi.journal.writer import JournalWriter
 from mmpi.runtime.build import build_id
 from mmpi.runtime.intents import DurableIntents
+from mmpi.runtime.summary import worded
 from mmpi.sections import JournalSettings, PathSettings, ledger_folder
 from mmpi.session import NOTHING, Counted, Resumption
-from mmpi.status import StartStatus, StorageStatus
+from mmpi.status import FillStatus, StartStatus, StorageStatus
 
 EVERY: Final[Nanos] = SECOND
 """The session's state is written to memory this often, where it changes."""
@@ -96,7 +97,7 @@ class Keeper:
         self._ids: dict[str, None] = {}
         self.fills = 0
         """How many this run has seen."""
-        self.last_fills: deque[ExecReport] = deque(maxlen=LAST_FILLS)
+        self.last_fills: deque[FillStatus] = deque(maxlen=LAST_FILLS)
         self._material: object = None
         self._last: object = None
         self._next: Nanos = 0
@@ -216,7 +217,7 @@ class Keeper:
             if len(self._ids) > MAX_IDS:
                 del self._ids[next(iter(self._ids))]
             self.fills += 1
-            self.last_fills.append(event)
+            self.last_fills.append(worded(self._engine, event))
         self.ledger.keep_fill(event)
         return True
 

@@ -27,6 +27,7 @@ TICK_S: Final = TICK / SECOND
 HEARTBEAT: Final[Nanos] = 200 * MILLISECOND
 """A Timer goes through the engine at least this often; the guardian's patience is 1 s."""
 PUBLISH: Final[Nanos] = 250 * MILLISECOND
+"""How often it is asked for a status; what there is to show is told by who gives it."""
 SAMPLES: Final = 4096
 """Latency samples kept: the last ones."""
 FRESH_SHARE: Final = 8
@@ -89,7 +90,8 @@ class Loop:
         progress: Callable[[], None] = lambda: None,
         keeper: Keeping | None = None,
     ) -> None:
-        """`progress` is told of each event handled and each timer answered, and of nothing else (I6)."""
+        """`publish` gives a status, or b"" if the last is still good; `progress` is told of each event handled and each
+        timer answered, and of nothing else (I6)."""
         self.engine, self.clock = engine, clock
         self._sink, self._outlet, self._halt, self._board, self._publish = sink, outlet, halt, board, publish
         self._progress, self._keeper = progress, keeper
@@ -153,7 +155,7 @@ class Loop:
             self.lateness.add(max(0, time.monotonic_ns() - due))
         self.tick()
         # Whoever looks from now on sees how it ended.
-        self._board.publish(self._publish())
+        self._show()
 
     def tick(self) -> None:
         """Look at the halt word, answer the engine's timer, show a sign of life, publish."""
@@ -169,7 +171,11 @@ class Loop:
             self.feed([Timer(now)])
         if now >= self._next_publish:
             self._next_publish = now + PUBLISH
-            self._board.publish(self._publish())
+            self._show()
+
+    def _show(self) -> None:
+        if status := self._publish():
+            self._board.publish(status)
 
     def latency(self) -> Latency:
         """Return p50 and p99 of tick to order, over the last samples; one in eight of them may still be missing.

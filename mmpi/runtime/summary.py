@@ -6,6 +6,8 @@ Invariant: money is exact text; reading the engine changes nothing. It must not 
 from collections.abc import Sequence
 from typing import Final
 
+import msgspec
+
 from mmpi.desk import Desk
 from mmpi.engine import Engine
 from mmpi.events import ExecReport
@@ -28,15 +30,13 @@ from mmpi.status import (
 )
 
 SHOWN_LEVELS: Final = 5
-MAX_FILLS: Final = 64
-_FILLS: Final[dict[ExecReport, FillStatus]] = {}
 
 
 def summarise(
     engine: Engine, *, mode: str, venue: str, latency: Latency, latch: str, now: Nanos = 0,
     start: StartStatus | None = None, storage: StorageStatus | None = None,
     tick_to_order: Histogram | None = None, loop_lateness: Histogram | None = None,
-    run_fills: int = 0, last_fills: Sequence[ExecReport] = (),
+    run_fills: int = 0, last_fills: Sequence[FillStatus] = (),
 ) -> Summary:  # fmt: skip
     """Return what observers may see of the engine now."""
     desks = list(engine.desks.values())
@@ -69,7 +69,7 @@ def summarise(
         tick_to_order=tick_to_order,
         loop_lateness=loop_lateness,
         run_fills=run_fills,
-        last_fills=[_fill(engine, each) for each in last_fills],
+        last_fills=list(last_fills),
         latch=latch,
         refusals=dict(engine.gate.refusals),
         invariant_violations=engine.violations,
@@ -82,17 +82,23 @@ def summarise(
     )
 
 
-def _fill(engine: Engine, fill: ExecReport) -> FillStatus:
-    """Return a fill in words; they are made once, as each is told many times."""
-    told = _FILLS.get(fill)
-    if told is None:
-        told = _FILLS[fill] = _worded(engine, fill)
-        if len(_FILLS) > MAX_FILLS:
-            del _FILLS[next(iter(_FILLS))]
-    return told
+def refreshed(
+    summary: Summary, engine: Engine, now: Nanos, run_fills: int, last_fills: Sequence[FillStatus]
+) -> Summary:
+    """Return the summary with what moves with the market as it is now; the rest of it is a little older."""
+    return msgspec.structs.replace(
+        summary,
+        instruments={name: _instrument(desk, _unseen(engine), now) for name, desk in engine.desks.items()},
+        events=engine.events,
+        fills=engine.session.fills,
+        pnl=_pnl([desk.position for desk in engine.desks.values()]),
+        run_fills=run_fills,
+        last_fills=list(last_fills),
+    )
 
 
-def _worded(engine: Engine, fill: ExecReport) -> FillStatus:
+def worded(engine: Engine, fill: ExecReport) -> FillStatus:
+    """Return a fill in words."""
     grid = engine.desks[fill.instrument].instrument
     side = "buy" if fill.side == BUY else "sell"
     return FillStatus(
@@ -153,12 +159,18 @@ def _instrument(desk: Desk, unseen: str, now: Nanos) -> InstrumentStatus:
 
 
 def _pnl(positions: list[Position]) -> PnlStatus:
-    spread: Money = sum(position.spread for position in positions)
-    inventory: Money = sum(position.inventory for position in positions)
-    funding: Money = sum(position.funding for position in positions)
-    fees: Money = sum(position.fees for position in positions)
-    # From the cash side of the identity, so that a reader who adds the parts checks it once more.
-    total: Money = sum(position.equity for position in positions)
+    spread: Money = 0
+    inventory: Money = 0
+    funding: Money = 0
+    fees: Money = 0
+    total: Money = 0
+    for position in positions:
+        spread += position.spread
+        inventory += position.inventory
+        funding += position.funding
+        fees += position.fees
+        # From the cash side of the identity, so that a reader who adds the parts checks it once more.
+        total += position.equity
     return PnlStatus(
         money_text(spread), money_text(inventory), money_text(funding), money_text(fees), money_text(total)
     )

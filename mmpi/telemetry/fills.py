@@ -1,7 +1,7 @@
 """Fills: the last ones, with how the mid moved after each.
 
 The quoter's status has its last few fills; they are taken over as they appear. A markout is measured from the moment at
-which a fill was first seen here, so it is right to a quarter of a second, which is how often anybody looks.
+which a fill was first seen here, so it is right to three quarters of a second: how often the quoter shows its markets.
 
 Invariant: a markout is known once and never changes; one whose moment passed unseen stays unknown.
 It must not know where statuses come from.
