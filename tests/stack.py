@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -111,6 +111,8 @@ class SlowWay:
 
     def __init__(self, port: int, delay_s: float) -> None:
         self._to, self._delay_s = port, delay_s
+        self.orders = 0
+        """Messages with new orders that a client has sent so far."""
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = int(self._listener.getsockname()[1])
         threading.Thread(target=self._accept, daemon=True).start()
@@ -135,6 +137,7 @@ class SlowWay:
         data = b" "
         while data:
             data = _received(client)
+            self.orders += sum(b'"type":"order"' in each for each in _payloads(data))
             late.put((time.monotonic() + self._delay_s, data))
 
     def _give(self, late: "queue.SimpleQueue[tuple[float, bytes]]", server: socket.socket) -> None:
@@ -156,6 +159,16 @@ class SlowWay:
                         gone = True
                         client.sendall(data)
                         gone = False
+
+
+def _payloads(data: bytes) -> Iterator[bytes]:
+    """Yield what masked WebSocket frames carry; a quoter sends each whole and at once (RFC 6455, 5.2)."""
+    while len(data) > 1 and data[1] & 0x80:
+        length, at = data[1] & 0x7F, 2
+        if length == 126:
+            length, at = int.from_bytes(data[2:4], "big"), 4
+        mask, payload, data = data[at : at + 4], data[at + 4 : at + 4 + length], data[at + 4 + length :]
+        yield bytes(byte ^ mask[index % 4] for index, byte in enumerate(payload))
 
 
 def _received(peer: socket.socket) -> bytes:

@@ -179,8 +179,8 @@ def test_orders_that_arrive_after_their_sender_died_are_awaited(quoting: Stack) 
         quoter = quoting.start_quoter(port=way.port, MMPI_VENUE__AMEND="false")
         quoting.wait_quoting(30)
         with OrderWatch(quoting.port) as watch:
-            placed = quoting.summary()["orders"]["placed"]
-            quoting.wait(lambda: quoting.summary()["orders"]["placed"] > placed, 10, "orders on their way")
+            sent = way.orders
+            quoting.wait(lambda: way.orders > sent, 10, "orders on their way")
             quoter.send(KILL)
             press = quoting.press()
             time.sleep(1.5)
