@@ -45,7 +45,7 @@ TABLE: Final = (
     Kept("event", Durability.ROUTINE, "memory", "what the engine was told"),
     Kept("action", Durability.ROUTINE, "memory", "what it answered; in memory before it is sent (I2)"),
     Kept("checkpoint", Durability.ROUTINE, "memory", "the whole engine, at the start of each segment"),
-    Kept("status", Durability.ROUTINE, "memory", "the board of the last quarter second; never written down"),
+    Kept("status", Durability.ROUTINE, "memory", "the board of the last second; never written down"),
 )
 
 CLASSES: Final = {row.what: row.durability for row in TABLE}

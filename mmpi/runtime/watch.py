@@ -16,7 +16,7 @@ from mmpi.instrument import MILLISECOND, SECOND, Nanos
 from mmpi.runtime.board import StatusBoard, process_start
 
 GLANCE_EVERY: Final[Nanos] = 200 * MILLISECOND
-"""The quoter publishes four times a second."""
+"""What it acts on, the quoter shows within a quarter of a second (mmpi.runtime.showing)."""
 
 
 class _Market(msgspec.Struct, frozen=True):
