@@ -4,7 +4,8 @@ Invariant: a guest never waits for us, and an emulator ends with the process tha
 It must not know what runs in the guest.
 
 Sources: QEMU, docs/system/arm/virt.rst (the machine), hw/arm/virt.c (PL061 at 0x09030000), docs/devel/testing/qtest.rst
-(`set_irq_in`, `readl`); Arm, PrimeCell GPIO (PL061) manual DDI 0190, chapter 3 (registers).
+(`set_irq_in`, `readl`), qapi/run-state.json (`RESET`); Arm, PrimeCell GPIO (PL061) manual DDI 0190, chapter 3
+(registers).
 """
 
 import json
@@ -15,6 +16,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -98,28 +100,68 @@ class Serial:
 
 
 class Lines:
-    """The eight lines of a machine's PL061; nothing drives them before `drive`."""
+    """The eight lines of a machine's PL061; nothing drives them before `drive`.
+
+    A reset of the machine takes the emulated chip's levels away, which no reset does to a contact: a thread that hears
+    of it puts them there again.
+    """
 
     def __init__(self, folder: Path) -> None:
         """`folder` holds the emulator's sockets qtest and qmp; UnavailableError if it does not start."""
-        self._chip = find_chip(folder / "qmp")
+        self._monitor = connected(folder / "qmp")
+        self._stream = self._monitor.makefile("rw")
+        self._stream.readline()
+        command(self._stream, "qmp_capabilities")
+        self._chip = find_chip(self._stream)
         self._qtest = TestSocket(folder / "qtest")
+        self.resets = 0
+        """How often the machine was reset, and its levels put there again."""
+        self._levels: dict[int, int] = {}
+        self._turn = threading.Lock()
+        self._thread = threading.Thread(target=self._hear, name="resets", daemon=True)
+        self._thread.start()
 
     def close(self) -> None:
         """Hang up."""
+        with suppress(OSError):
+            self._monitor.shutdown(socket.SHUT_RDWR)
+        self._thread.join()
+        self._stream.close()
+        self._monitor.close()
         self._qtest.close()
 
     def drive(self, line: int, level: int) -> None:
         """Put a level on an input line; it stays until the next call, and a change is an edge for the kernel."""
         assert 0 <= line < LINES
+        with self._turn:
+            self._levels[line] = level
+            self._put(line, level)
+
+    def _put(self, line: int, level: int) -> None:
         self._qtest.ask(f"set_irq_in {self._chip} unnamed-gpio-in {line} {level}")
+
+    def _hear(self) -> None:
+        # An emulator that ends takes its sockets with it.
+        with suppress(OSError, AssertionError):
+            for told in self._stream:
+                if json.loads(told).get("event") == "RESET":
+                    with self._turn:
+                        for line, level in self._levels.items():
+                            self._put(line, level)
+                        self.resets += 1
+
+    def levels(self) -> int:
+        """Return what the chip reads on its inputs now, one bit for each line."""
+        with self._turn:
+            return self._qtest.read(_DATA)
 
     def output(self, line: int) -> int | None:
         """Return the level that the guest puts on a line, None if it does not drive it."""
         assert 0 <= line < LINES
-        if not self._qtest.read(_DIRECTION) >> line & 1:
-            return None
-        return self._qtest.read(_DATA) >> line & 1
+        with self._turn:
+            if not self._qtest.read(_DIRECTION) >> line & 1:
+                return None
+            return self._qtest.read(_DATA) >> line & 1
 
     def changes(self, line: int, enough: int, within_s: float = 40.0) -> int:
         """Return how often an output changed: as soon as it is enough, or when the time is over."""
@@ -157,14 +199,11 @@ class TestSocket:
         return int(self.ask(f"readl {address:#x}"), 16)
 
 
-def find_chip(path: Path) -> str:
+def find_chip(stream: Any) -> str:
     """Return the PL061's path in the emulator's tree of objects; its number differs between versions."""
-    with connected(path) as monitor, monitor.makefile("rw") as stream:
-        stream.readline()
-        command(stream, "qmp_capabilities")
-        for each in command(stream, "qom-list", path="/machine/unattached"):
-            if each["type"] == "child<pl061>":
-                return f"/machine/unattached/{each['name']}"
+    for each in command(stream, "qom-list", path="/machine/unattached"):
+        if each["type"] == "child<pl061>":
+            return f"/machine/unattached/{each['name']}"
     raise UnavailableError("the emulator's virt machine has no PL061")
 
 

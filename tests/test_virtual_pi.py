@@ -1,5 +1,6 @@
 """The virtual Pi: commands and files go in, output and status come out, and what is missing is said."""
 
+import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from hil.emulator import DIES_WITH_US, EMULATOR, Lines, command, connected
 from hil.virtual_pi import VirtualPi, ensure_emulator
 from image.archive import file
 from image.debian import UnavailableError
@@ -28,6 +30,37 @@ def test_without_emulator_and_apt_the_reason_is_told(tmp_path: Path, monkeypatch
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(UnavailableError, match="no apt-get here; install qemu-system-aarch64 by hand"):
         ensure_emulator()
+
+
+@pytest.mark.slow
+def test_a_reset_does_not_move_what_is_wired(tmp_path: Path) -> None:
+    """A machine that resets itself finds its contacts as they were, though the emulated chip forgets them."""
+    try:
+        ensure_emulator()
+    except UnavailableError as error:
+        pytest.skip(f"no emulator: {error}")
+    words = [EMULATOR, "-M", "virt", "-accel", "tcg", "-nodefaults", "-S", "-display", "none", "-qtest-log", "none"]
+    for option, name in (("-qmp", "qmp"), ("-qmp", "qmp2"), ("-qtest", "qtest")):
+        words += [option, f"unix:{tmp_path}/{name},server=on,wait=off"]
+    with subprocess.Popen([*DIES_WITH_US, *words], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as emulator:
+        try:
+            lines = Lines(tmp_path)
+            lines.drive(2, 1)
+            lines.drive(4, 1)
+            lines.drive(4, 0)
+            assert lines.levels() & 0b10100 == 0b00100
+            with connected(tmp_path / "qmp2") as monitor, monitor.makefile("rw") as stream:
+                stream.readline()
+                command(stream, "qmp_capabilities")
+                command(stream, "system_reset")
+            deadline = time.monotonic() + 10
+            while lines.resets == 0:
+                assert time.monotonic() < deadline, "no reset was heard of"
+                time.sleep(0.01)
+            assert lines.levels() & 0b10100 == 0b00100
+            lines.close()
+        finally:
+            emulator.kill()
 
 
 @pytest.mark.slow
