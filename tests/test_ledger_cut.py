@@ -14,13 +14,17 @@ from mmpi.journal.budget import Budget, DiskLimits
 from mmpi.journal.entries import CLEAN, FIRST, Ending, Run, Session
 from mmpi.journal.ledger import Ledger
 from mmpi.journal.record import RUN
+from mmpi.journal.record import BLOCK
 from mmpi.journal.recovery import LedgerEnd
 
 pytestmark = pytest.mark.slow
 
 CUTS, GUESTS = 200, 5
 COMMIT_BYTES = 19_000
-"""Of a commit with a block of data, by the device's own counter; 257 in an hour (one in 14 s) are 4.9 MB."""
+"""Of a commit with a block of data, by the device's own counter; 257 in an hour (one in 14 s) are 4.9 MB.
+
+The block that is written ahead for it is counted, though sixteen of them are written together, before what is measured.
+"""
 
 
 def test_cuts_around_every_flush(tmp_path: Path) -> None:
@@ -51,16 +55,18 @@ def test_what_a_commit_costs(tmp_path: Path) -> None:
             out = Ledger(disk.path / "journal", commit_s=1000, budget=Budget(DiskLimits(2**30, 2**30, 0)))
             begin = Run("0x0", "s", "", "", "", 0, Ending(FIRST))
             out.open(LedgerEnd(sessions={}, repaired=[]), Session("s", "0x0", b"{}" * 400), [(RUN, begin)])
-            os.sync()
-            time.sleep(6)
-            before, commits = disk.bytes_written(), 6
-            for number in range(commits):
+            commits, before = 6, 0
+            for number in range(commits + 1):
                 out.keep_fill(ExecReport(1, "A", 1, "0x1", "1", ExecType.TRADE, 1, 5, 1, exec_id=str(number)))
                 out.keep_session(Session("s", "0x0", b"{}" * 400))
                 out.urge()
                 time.sleep(6)  # ext4 commits its own journal every 5 s
-            cost = (disk.bytes_written() - before) / commits
+                if number == 0:
+                    os.sync()
+                    before = disk.bytes_written()
+            cost = (disk.bytes_written() - before) / commits + BLOCK
+            print(f"\na commit: {cost:.0f} bytes")
             assert out.close(Ending(CLEAN), 5)
     except UnavailableError as error:
         pytest.skip(f"no logged disk: {error}")
-    assert 4096 < cost <= COMMIT_BYTES
+    assert 2 * BLOCK < cost <= COMMIT_BYTES

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mmpi.journal.entries import Commit
-from mmpi.journal.ledger_file import LedgerFile, older_segments
+from mmpi.journal.ledger_file import AHEAD, LedgerFile, older_segments
 from mmpi.journal.reader import Segment, read
 from mmpi.journal.record import BLOCK, COMMIT, NOTE, SESSION, Record, decode, encode_payload
 from mmpi.journal.recovery import read_ledger
@@ -51,7 +51,8 @@ def test_no_committed_block_is_written_again(tmp_path: Path, monkeypatch: pytest
     def pwrite(fd: int, data: bytes, at: int) -> int:
         nonlocal written
         assert at >= written and at % BLOCK == 0 and len(data) % BLOCK == 0
-        written = at + len(data)
+        # What it writes ahead is nothing but zeros.
+        written = at + -(-len(data.rstrip(b"\0")) // BLOCK) * BLOCK
         return real(fd, data, at)
 
     monkeypatch.setattr(os, "pwrite", pwrite)
@@ -108,6 +109,51 @@ def test_after_a_failure_a_fresh_segment_is_used(
     # With a failed fsync the data may be on the disk all the same: then it is there twice.
     assert notes(tmp_path) in (["a", "b"], ["a", "b", "b"])
     assert verify_journal(tmp_path).damage == ()
+
+
+def test_a_commit_writes_its_block_and_one_in_sixteen_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Zeros are written ahead for sixteen commits at once; what was reserved is never left, after a restart neither."""
+    real, sizes = os.pwrite, []
+
+    def pwrite(fd: int, data: bytes, at: int) -> int:
+        sizes.append(len(data))
+        return real(fd, data, at)
+
+    monkeypatch.setattr(os, "pwrite", pwrite)
+    file = begun(tmp_path, segment_bytes=512 * 1024)
+    path = tmp_path / "00000001.mmj"
+    for number in range(16):
+        file.commit([note("b")], number)
+        assert path.stat().st_size == 512 * 1024
+    assert sizes == [BLOCK, AHEAD - BLOCK, *[BLOCK] * 14, AHEAD]
+    file.close()
+    assert path.stat().st_size == 17 * BLOCK
+    end = read_ledger(tmp_path)
+    assert end.path == path and end.header is not None
+    again = LedgerFile(tmp_path, segment_bytes=512 * 1024)
+    again.resume(path, end.header, end.end, end.records, end.commits)
+    assert path.stat().st_size == 512 * 1024
+    del sizes[:]
+    again.commit([note("c")], 20)
+    again.commit([note("d")], 21)
+    assert sizes == [AHEAD * 2 - 17 * BLOCK, BLOCK]
+    again.close()
+    assert path.stat().st_size == 19 * BLOCK
+    assert notes(tmp_path) == ["a", *"b" * 16, "c", "d"]
+    assert verify_journal(tmp_path).damage == ()
+
+
+def test_without_reserved_room_nothing_is_written_ahead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a file system that reserves nothing each commit takes the room it needs, and no more."""
+
+    def refuse(*_: int) -> None:
+        raise OSError(errno.EOPNOTSUPP, "not here")
+
+    monkeypatch.setattr(os, "posix_fallocate", refuse)
+    file = begun(tmp_path)
+    file.commit([note("b")], 2)
+    assert (tmp_path / "00000001.mmj").stat().st_size == 2 * BLOCK
+    assert notes(tmp_path) == ["a", "b"]
 
 
 @pytest.mark.parametrize("cut", range(BLOCK, BLOCK + 5000, 97))
