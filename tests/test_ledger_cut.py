@@ -13,8 +13,7 @@ from mmpi.events import ExecReport, ExecType
 from mmpi.journal.budget import Budget, DiskLimits
 from mmpi.journal.entries import CLEAN, FIRST, Ending, Run, Session
 from mmpi.journal.ledger import Ledger
-from mmpi.journal.record import RUN
-from mmpi.journal.record import BLOCK
+from mmpi.journal.record import BLOCK, RUN
 from mmpi.journal.recovery import LedgerEnd
 
 pytestmark = pytest.mark.slow
