@@ -184,7 +184,7 @@ class Link(asyncio.Protocol):
             await self._closed
         finally:
             if self._transport is not None:
-                self._transport.abort()
+                self.abort(self._why or "ended by this side")
 
     async def _connect(self, addresses: Sequence[str]) -> None:
         """Connect to the first of these that takes us; OSError says what was wrong with the last one tried."""
