@@ -10,6 +10,7 @@ ARGS ?=
 TESTS ?=
 BIN := $(VENV)/bin
 ORACLE := $(VENV)-oracle
+FLEET := $(VENV)-fleet
 BOOTSTRAP := @VENV="$(VENV)" PYTHON="$(PYTHON)" scripts/bootstrap
 
 .DEFAULT_GOAL := help
