@@ -1,5 +1,6 @@
 # Everything a person or the CI types. Each target makes or completes the virtual environment by itself.
-#   ARGS    passed on to `mmpi demo`, pytest, the benchmark, the campaign, image/build or uv
+#   ARGS    passed on to `mmpi demo`, pytest, the benchmark, the campaign, image/build, Ansible or uv
+#   PLAY    the playbook that `make fleet` runs: site, update, status, kill, rotate-keys, backup
 #   TESTS   what `make image-test` runs of its tests: TESTS="-k secrets"
 #   VENV    where the environment lives
 #   PYTHON  the interpreter to make it with (CPython >= 3.11)
@@ -7,6 +8,7 @@
 VENV ?= .venv
 PYTHON ?=
 ARGS ?=
+PLAY ?= status
 TESTS ?=
 BIN := $(VENV)/bin
 ORACLE := $(VENV)-oracle
@@ -15,7 +17,7 @@ BOOTSTRAP := @VENV="$(VENV)" PYTHON="$(PYTHON)" scripts/bootstrap
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test setup oracle lint unit slow bench campaign image image-test image-reproduce image-lock lock
+.PHONY: help demo test setup oracle ansible lint unit slow bench campaign image image-test image-reproduce image-lock wheels fleet lock
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -38,6 +40,9 @@ setup: ## make .venv with everything: run, research and development
 oracle: setup ## make .venv-oracle with the venue's own client, which the slow suite plays against ours
 	@VENV="$(ORACLE)" PYTHON="$(BIN)/python" scripts/bootstrap oracle
 
+ansible: setup ## make .venv-fleet with Ansible, which sets up and updates fleets
+	@VENV="$(FLEET)" PYTHON="$(BIN)/python" scripts/bootstrap fleet
+
 lint: setup ## ruff, mypy --strict and the import contracts
 	$(BIN)/ruff check
 	$(BIN)/mypy
@@ -46,7 +51,7 @@ lint: setup ## ruff, mypy --strict and the import contracts
 unit: setup ## the unit suite, on two cores
 	$(BIN)/pytest -m "not slow and not image" -n 2
 
-slow: setup oracle ## the process-level suites, file by file on two cores
+slow: setup oracle ansible ## the process-level suites, file by file on two cores
 	$(BIN)/pytest -m slow -n 2 --dist loadfile --durations=25
 
 bench: setup ## measure speed and memory; the table is written to bench/table.txt, too
@@ -67,6 +72,12 @@ image-reproduce: setup ## make the image twice under different circumstances; wh
 
 image-lock: setup ## write image/packages.lock anew from what this machine's Debian mirror has now
 	@image/build --lock
+
+wheels: setup ## make the wheels for a fleet's hosts in dist/wheels/: make wheels ARGS="--arch aarch64 --python 3.13"
+	@$(BIN)/python -m image.wheel_set $(ARGS)
+
+fleet: ansible ## run a playbook of ansible/ on a fleet: make fleet PLAY=status ARGS="-i ansible/inventory/mine"
+	@ANSIBLE_CONFIG=ansible/ansible.cfg $(FLEET)/bin/ansible-playbook $(ARGS) ansible/$(PLAY).yml
 
 lock: setup ## write requirements/*.txt anew; newer versions: make lock ARGS=--upgrade
 	@VENV="$(VENV)" scripts/lock $(ARGS)

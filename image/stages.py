@@ -25,8 +25,8 @@ from image.wheels import ROOT, locked, wheels
 HERE: Final = Path(__file__).resolve().parent
 NOT_SHIPPED: Final = ("setuptools",)
 """Locked for builds from source, of which there are none on the device."""
-NOT_MAKING: Final = ("reproduce.py", "tested.py")
-"""Files of this folder that say something of an image, and make nothing of it."""
+NOT_MAKING: Final = ("reproduce.py", "tested.py", "wheel_set.py")
+"""Files of this folder that make nothing of an image: they judge one, or make something else."""
 BOARDS: Final = ("bcm2837", "bcm2711")
 FIRMWARE_FILES: Final = ("bootcode.bin", "start.elf", "fixup.dat", "start4.elf", "fixup4.dat")
 
