@@ -17,7 +17,7 @@ from mmpi.instrument import BUY, SECOND
 from mmpi.journal import cold, reader
 from mmpi.journal.entries import CLEAN, FAILED, FIRST, KILLED, POWER, Ending, Intent, Run, Session
 from mmpi.journal.ledger_file import LedgerFile
-from mmpi.journal.record import END, EVENT, INTENT, RUN, SESSION, encode_payload
+from mmpi.journal.record import END, EVENT, INTENT, RUN, SESSION, Record, encode_payload
 from mmpi.journal.recovery import ending_of, read_ledger, read_memory, resumption, state_of, unwritten
 
 INSTANCE, PREFIX, SCOPE = "0xaaaaaaaa", "0xaaaaaaaa00000001", "generated paper"
@@ -185,6 +185,31 @@ def test_damage_is_told_and_not_written_to(tmp_path: Path) -> None:
     end = read_ledger(tmp_path)
     assert end.path is None and end.number == 1 and len(end.repaired) == 1
     assert [event.exec_id for event in end.sessions[SCOPE].later] == ["1", "3"]
+
+
+@pytest.mark.parametrize("missing", [1, 2, 3])
+def test_a_state_is_not_believed_without_the_fills_that_it_counts(tmp_path: Path, missing: int) -> None:
+    """A cut in a commit may leave the state at its end whole and fills before it not: the state before it counts, with
+    the fills that are whole, so that the others are counted once when the venue tells of them."""
+    file = LedgerFile(tmp_path)
+    file.begin([(SESSION, encode_payload(state(0)))], [(RUN, encode_payload(BEGIN))], 1)
+    before = file._end
+    fills = [(EVENT, encode_payload(trade(number, f"{number:0200d}"))) for number in range(8)]
+    file.commit([*fills, (SESSION, encode_payload(state(9, fills=8)))], 2)
+    file.close()
+    (path,) = tmp_path.glob("*.mmj")
+    data = bytearray(path.read_bytes())
+    start = before + missing * 512
+    data[start : start + 512] = bytes(512)
+    path.write_bytes(data)
+    end = read_ledger(tmp_path)
+    told = end.sessions[SCOPE]
+    assert state_of(told.session).fills == 0
+    assert 0 < len(told.later) == len(told.ids) < 8
+    assert end.path is None and any("torn tail" in text for text in end.repaired)
+    # The fills are as they are in the file, each once.
+    kept = {item.number for item in reader.read(tmp_path) if isinstance(item, Record) and item.kind == EVENT}
+    assert len(kept) == len(told.later)
 
 
 def test_a_ledger_that_cannot_be_read_says_nothing(tmp_path: Path) -> None:

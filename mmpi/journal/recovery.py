@@ -151,6 +151,8 @@ class _LedgerWalk:
         """The last segment is not to be written to: it is damaged, or has records behind a torn place."""
         self._scope = ""
         self._torn = False
+        self._unconfirmed = False
+        """In a commit that a cut left in pieces."""
 
     def note(self, text: str) -> None:
         """Tell what was wrong; the first few things."""
@@ -162,10 +164,11 @@ class _LedgerWalk:
         if isinstance(item, Segment):
             end.path, end.header, end.number = item.path, item.header, item.header.number
             end.records, end.end = item.header.first_record, 0
-            self.is_unfit, self._torn = item.path.suffix != SUFFIX, False
+            self.is_unfit, self._torn, self._unconfirmed = item.path.suffix != SUFFIX, False, False
         elif isinstance(item, Torn | Damage):
             self.note(str(item))
             self._torn = True
+            self._unconfirmed = self._unconfirmed or isinstance(item, Torn)
             self.is_unfit = self.is_unfit or isinstance(item, Damage) or item.offset == 0
         else:
             self.is_unfit = self.is_unfit or self._torn
@@ -178,6 +181,10 @@ class _LedgerWalk:
 
     def _record(self, kind: int, value: Any) -> None:
         end = self.end
+        if kind == SESSION and self._unconfirmed:
+            # It counts fills whose own records may be the ones that are missing: nobody would know them again when the
+            # venue tells of them. The state before, and the fills that are whole, are what this commit left.
+            return
         if kind == SESSION:
             # A segment's opening ends with the scope that is being run; its run may be in a segment that is gone.
             self._scope, end.boot_id = value.scope, value.boot_id
