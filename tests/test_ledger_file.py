@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from mmpi.journal import ledger_file
 from mmpi.journal.entries import Commit
 from mmpi.journal.ledger_file import AHEAD, LedgerFile, older_segments
 from mmpi.journal.reader import Segment, read
@@ -120,6 +121,7 @@ def test_a_commit_writes_its_block_and_one_in_sixteen_more(tmp_path: Path, monke
         return real(fd, data, at)
 
     monkeypatch.setattr(os, "pwrite", pwrite)
+    monkeypatch.setattr(ledger_file, "is_lazy", lambda _: True)
     file = begun(tmp_path, segment_bytes=512 * 1024)
     path = tmp_path / "00000001.mmj"
     for number in range(16):
@@ -150,10 +152,29 @@ def test_without_reserved_room_nothing_is_written_ahead(tmp_path: Path, monkeypa
         raise OSError(errno.EOPNOTSUPP, "not here")
 
     monkeypatch.setattr(os, "posix_fallocate", refuse)
+    monkeypatch.setattr(ledger_file, "is_lazy", lambda _: True)
     file = begun(tmp_path)
     file.commit([note("b")], 2)
     assert (tmp_path / "00000001.mmj").stat().st_size == 2 * BLOCK
     assert notes(tmp_path) == ["a", "b"]
+
+
+@pytest.mark.parametrize("lazy", [True, False])
+def test_zeros_are_written_ahead_where_times_are_kept_in_memory(tmp_path: Path, lazy: bool) -> None:
+    """Elsewhere the file system's journal is written for every commit, and zeros would cost more than they save."""
+    device = os.makedev(179, 4)
+    (tmp_path / "mounts").write_text(
+        "22 27 0:21 / /proc rw,relatime - proc proc rw,lazytime\n"
+        f"40 27 179:4 /mmpi /var/lib/mmpi rw,noatime shared:5 - ext4 /dev/mmcblk0p4 rw{',lazytime' if lazy else ''}\n"
+        "41 27 179:1 / /boot rw - vfat /dev/mmcblk0p1 rw,lazytime\nshort\n"
+    )
+    assert ledger_file.is_lazy(device, tmp_path / "mounts") is lazy
+    assert not ledger_file.is_lazy(device, tmp_path / "missing")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ledger_file, "is_lazy", lambda _: lazy)
+        file = begun(tmp_path / "ledger")
+        file.commit([note("b")], 2)
+    assert file.written == (AHEAD if lazy else 2 * BLOCK)
 
 
 @pytest.mark.parametrize("cut", range(BLOCK, BLOCK + 5000, 97))

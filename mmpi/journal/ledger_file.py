@@ -2,8 +2,9 @@
 
 A commit begins at a multiple of 4096 bytes and fills its last block with zeros, so no block that was committed is ever
 written again: a power cut in the middle of one leaves everything before it as it was. Room for the next commits is
-reserved, and a little of it is written ahead with zeros: then a commit costs its data, and ext4's journal nothing (it
-would write 12 KiB for blocks that were never written before, 20 KiB for a file that grows).
+reserved: for such blocks ext4's journal writes 12 KiB, for a file that grows 20 KiB. With `lazytime` a little of it is
+written ahead with zeros, too: then a commit costs its data, and the journal nothing. (Without, the journal writes for
+the file's time in any case, and zeros would come on top of that.)
 
 Invariant: after a failure nothing more is written to that segment (a failed fsync may have dropped what it was to
 keep); the same records go into a fresh one. It must not know threads, or what the records mean.
@@ -31,6 +32,7 @@ from mmpi.journal.record import (
 SEGMENT_BYTES: Final = 2**20
 AHEAD: Final = 16 * BLOCK
 """Zeros that are written behind a commit which comes to the end of those before."""
+MOUNTS: Final = Path("/proc/self/mountinfo")
 RUN: Final = 1
 """The ledger is one run for ever: its records are counted over all starts."""
 
@@ -55,7 +57,7 @@ class LedgerFile:
         self._end = 0
         """Where the next commit goes."""
         self._ahead = 0
-        """How far zeros are written; 0 = nothing is reserved, so nothing is written ahead."""
+        """How far zeros are written; 0 = nothing is written ahead."""
 
     @property
     def number(self) -> int:
@@ -162,7 +164,7 @@ class LedgerFile:
         self._ahead = 0
         with suppress(OSError):
             os.posix_fallocate(fd, 0, self._segment_bytes)
-            self._ahead = self._end or BLOCK
+            self._ahead = (self._end or BLOCK) if is_lazy(os.fstat(fd).st_dev) else 0
 
     def _trim(self) -> None:
         """Give back what is reserved behind the last commit."""
@@ -180,6 +182,17 @@ class LedgerFile:
 def older_segments(folder: Path, number: int) -> list[Path]:
     """Return the segments before this one, oldest first."""
     return [path for path in segment_paths(folder) if number_of(path) < number] if folder.is_dir() else []
+
+
+def is_lazy(device: int, mounts: Path = MOUNTS) -> bool:
+    """Return whether a file system keeps times of files in memory (proc(5), mountinfo)."""
+    here = f"{os.major(device)}:{os.minor(device)}"
+    try:
+        lines = mounts.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return False
+    fields = [line.split() for line in lines]
+    return any(each[2] == here and "lazytime" in each[-1].split(",") for each in fields if len(each) > 9)
 
 
 def _is_empty(fd: int, start: int, end: int) -> bool:
