@@ -17,7 +17,7 @@ BOOTSTRAP := @VENV="$(VENV)" PYTHON="$(PYTHON)" scripts/bootstrap
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test setup oracle ansible lint unit slow bench campaign image image-test image-reproduce image-lock wheels fleet lock
+.PHONY: help demo test setup oracle ansible lint unit slow bench campaign image image-test image-reproduce image-lock wheels fleet hil lock
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -70,13 +70,17 @@ image-test: image ## boot the image in an emulator and hold it to its promises; 
 image-reproduce: setup ## make the image twice under different circumstances; what differs is kept in dist/reproduce/
 	@$(BIN)/python -m image.reproduce $(ARGS)
 
+hil: setup ## play every scenario on a rig, with a report in dist/hil/: make hil ARGS="--rig nspawn -k press --seed 3"
+	$(BIN)/python -m pytest hil $(ARGS)
+
 image-lock: setup ## write image/packages.lock anew from what this machine's Debian mirror has now
 	@image/build --lock
 
 wheels: setup ## make the wheels for a fleet's hosts in dist/wheels/: make wheels ARGS="--arch aarch64 --python 3.13"
 	@$(BIN)/python -m image.wheel_set $(ARGS)
 
-fleet: ansible ## run a playbook of ansible/ on a fleet: make fleet PLAY=status ARGS="-i ansible/inventory/mine"
+fleet: ## run a playbook of ansible/ on a fleet: make fleet PLAY=status ARGS="-i ansible/inventory/mine"
+	@test -x $(FLEET)/bin/ansible-playbook -a -x $(BIN)/mmpi || $(MAKE) ansible
 	@ANSIBLE_CONFIG=ansible/ansible.cfg $(FLEET)/bin/ansible-playbook $(ARGS) ansible/$(PLAY).yml
 
 lock: setup ## write requirements/*.txt anew; newer versions: make lock ARGS=--upgrade

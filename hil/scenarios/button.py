@@ -1,0 +1,48 @@
+"""Scenarios of the button: pressed, its wire cut, pressed while the quoter hangs."""
+
+from hil.rig import KILL, PINS, PROCESSES
+from hil.scenarios import scenario
+from hil.stage import Stage
+
+PRESS_S = 1.0
+
+
+def _latched(stage: Stage, cause: str) -> None:
+    """See that it is latched for this cause, and stays so until a hand arms it; then it quotes."""
+    stage.wait(lambda: stage.rig.status().get("latch") == "latched", 10, "the latch")
+    stage.wait(lambda: cause in str(stage.rig.status().get("latch_reason")), 5, f"the reason {cause}")
+    stage.release()
+    at = stage.timeline.note("the button is let go")
+    stage.stay(lambda: stage.rig.status().get("latch") == "latched", 3, "a latch ended without a hand")
+    if (live := stage.timeline.last_live(at, stage.timeline.now)) is not None:
+        raise AssertionError(f"an order was alive {live - at:.2f} s after the button was let go")
+    stage.arm()
+    stage.quoting()
+
+
+@scenario("a press ends every order within a second, and only a hand at the box lets it go on", PINS, limit_s=PRESS_S)
+def press_while_quoting(stage: Stage) -> None:
+    """Press, let go, wait, arm."""
+    at = stage.timeline.trouble("the button is pressed")
+    stage.press()
+    stage.zero_within(at, PRESS_S)
+    _latched(stage, "kill")
+
+
+@scenario("a wire that is cut is a press", PINS, limit_s=PRESS_S)
+def wire_cut(stage: Stage) -> None:
+    """The wire of the normally closed contact is cut: the line floats, and the other contact says nothing."""
+    at = stage.timeline.trouble("the kill button's wire is cut")
+    stage.rig.drive(KILL, None)
+    stage.zero_within(at, PRESS_S)
+    _latched(stage, "kill")
+
+
+@scenario("a press needs nobody but the guardian", PINS, PROCESSES, limit_s=PRESS_S)
+def press_while_the_quoter_is_stopped(stage: Stage) -> None:
+    """SIGSTOP for the quoter, and a press in the same moment."""
+    stage.rig.signal("mmpi-quoter", "STOP")
+    at = stage.timeline.trouble("the quoter is stopped, and the button is pressed")
+    stage.press()
+    stage.zero_within(at, PRESS_S)
+    _latched(stage, "kill")

@@ -1,0 +1,86 @@
+"""Scenarios of the world outside: the network, and the venue."""
+
+import time
+
+from hil.rig import NETWORK, PINS
+from hil.scenarios import scenario
+from hil.scenarios.power import CUT_S
+from hil.stage import Stage
+
+AWAY_S = 12.0
+"""Longer than the dead man waits."""
+PRESS_S = 1.0
+
+
+def _positions_agree(stage: Stage) -> None:
+    """See that the box holds what the venue says: nothing was counted twice, and nothing is missing."""
+
+    def agree() -> bool:
+        told = (stage.rig.status().get("instruments") or {}).get("BTC", {}).get("position", "nan")
+        return abs(float(told) - stage.venue.position("BTC")) < 1e-9
+
+    stage.wait(agree, 20, f"a position of {stage.venue.position('BTC')}")
+
+
+@scenario("without a network the dead man ends every order; on return nothing is counted twice", NETWORK, limit_s=CUT_S)
+def network_cut(stage: Stage) -> None:
+    """The cable is pulled, and plugged in again when the venue has ended everything."""
+    at = stage.timeline.trouble("the cable is pulled")
+    stage.rig.cable(plugged=False)
+    stage.zero_within(at, CUT_S)
+    time.sleep(AWAY_S - CUT_S)
+    stage.rig.cable(plugged=True)
+    stage.timeline.note("the cable is plugged in")
+    stage.quoting(60)
+    _positions_agree(stage)
+
+
+@scenario("a connection that has died without a word is no connection", NETWORK, limit_s=CUT_S)
+def half_open_network(stage: Stage) -> None:
+    """What the venue sends is lost, and what the box sends arrives, for some seconds."""
+    at = stage.timeline.trouble("nothing reaches the box any more")
+    stage.rig.deaf(on=True)
+    stage.zero_within(at, CUT_S)
+    stage.rig.deaf(on=False)
+    stage.timeline.note("the box hears again")
+    stage.quoting(60)
+    _positions_agree(stage)
+
+
+@scenario("a venue that hangs is left alone, and quoting goes on when it answers", PINS)
+def venue_hangs(stage: Stage) -> None:
+    """The server stands still for ten seconds; what it does then must not be more than was asked for."""
+    stage.timeline.trouble("the venue hangs")
+    stage.venue.hang(on=True)
+    time.sleep(10)
+    stage.venue.hang(on=False)
+    stage.timeline.note("the venue goes on")
+    stage.quoting(60)
+    _positions_agree(stage)
+
+
+@scenario("errors of the venue's are no reason to quote blindly, and a press works among them", PINS, limit_s=None)
+def venue_errors(stage: Stage) -> None:
+    """Half of all requests are refused with 429 or 502 for a while; in the midst of it the button is pressed."""
+    stage.timeline.note("half of all requests are refused")
+    stage.venue.faults("http_429:p=0.3", "http_5xx:p=0.3,executed=1")
+    time.sleep(stage.dice.uniform(5, 8))
+    at = stage.timeline.trouble("the button is pressed")
+    stage.press()
+    stage.zero_within(at, 10.0)
+    stage.venue.faults()
+    stage.release()
+    stage.arm()
+    stage.quoting()
+    _positions_agree(stage)
+
+
+@scenario("sockets that are cut again and again are made again, and the position stays right", PINS)
+def venue_cuts_sockets(stage: Stage) -> None:
+    """Ten times at random moments."""
+    stage.timeline.trouble("sockets are cut")
+    for _ in range(10):
+        stage.venue.close_sockets()
+        time.sleep(stage.dice.uniform(0.2, 1.5))
+    stage.quoting()
+    _positions_agree(stage)

@@ -1,0 +1,65 @@
+"""Scenarios of power: gone at once, or announced by the supply."""
+
+import time
+
+from hil.rig import PINS, POWER
+from hil.scenarios import scenario
+from hil.stage import Stage
+
+DEAD_MAN_S = 8.0
+CUT_S = DEAD_MAN_S + 2.0
+MAINS_S = 1.0
+
+
+def _cut(stage: Stage, what: str) -> None:
+    """Cut the power; the venue's dead man ends all orders; the box comes back, knows its fills, and quotes."""
+    at = stage.timeline.trouble(what)
+    stage.rig.cut_power()
+    stage.zero_within(at, CUT_S)
+    stage.rig.power_on()
+    stage.timeline.note("the power is back")
+    stage.quoting(60)
+
+
+@scenario("without power every order ends within the dead man's time, and nothing is lost", POWER, limit_s=CUT_S)
+def power_cut_while_quoting(stage: Stage) -> None:
+    """At rest, with the whole ladder alive."""
+    _cut(stage, "the power is cut")
+
+
+@scenario("an order on its way when the power goes is not forgotten", POWER, limit_s=CUT_S)
+def power_cut_while_placing(stage: Stage) -> None:
+    """In the moment in which the box places its first orders after a pause."""
+    code, said = stage.rig.shell("mmpi pause --reason scenario")
+    assert code == 0, said
+    stage.wait(lambda: stage.live() == 0, 10, "a pause")
+    stage.rig.shell("mmpi resume")
+    stage.wait(lambda: stage.live() > 0, 20, "a first order")
+    time.sleep(stage.dice.uniform(0, 0.15))
+    _cut(stage, "the power is cut while orders are placed")
+
+
+@scenario("a commit that the power ends loses nothing that was committed", POWER, limit_s=CUT_S)
+def power_cut_around_a_commit(stage: Stage) -> None:
+    """As soon as a further commit of the ledger begins to show, and a little later or earlier by the dice."""
+
+    def commits() -> int:
+        return int((stage.rig.status().get("storage") or {}).get("commits", 0))
+
+    before = commits()
+    stage.wait(lambda: commits() > before, 40, "a commit")
+    time.sleep(stage.dice.uniform(0, 0.5))
+    _cut(stage, "the power is cut around a commit")
+
+
+@scenario("failing mains end every order at once, and quoting goes on when they are back", PINS, limit_s=MAINS_S)
+def mains_fail_and_return(stage: Stage) -> None:
+    """The supply's line falls, stays so for some seconds, and rises."""
+    at = stage.timeline.trouble("the mains fail")
+    stage.mains(there=False)
+    stage.zero_within(at, MAINS_S)
+    stage.wait(lambda: "power" in stage.causes(), 5, "the cause power")
+    stage.stay(lambda: stage.live() == 0, 3, "an order with the mains gone")
+    stage.mains(there=True)
+    stage.timeline.note("the mains are back")
+    stage.quoting()

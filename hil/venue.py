@@ -1,0 +1,125 @@
+"""Venue: a practice exchange over TLS outside of the box, which is asked what is alive whatever the box believes.
+
+    with Venue(folder, address="10.77.0.1") as venue:
+        venue.port, venue.secrets, venue.authority       # what a box needs to trade there
+        venue.faults("http_429:p=0.5")
+        venue.orders()
+
+`address` is where a box sees it, and stands in its certificate, too. Invariant: it ends with the `with` block.
+It must not know boxes.
+"""
+
+import json
+import os
+import re
+import signal
+import ssl
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+from hil.emulator import DIES_WITH_US
+from hil.trixie import ROOT
+from mmpi.practice.keys import make_keys
+
+LATENCY_MS: Final = 20
+"""On the way there, and again on the way back."""
+ASK_S: Final = 5.0
+
+
+class Venue:
+    """One server and one account. `seed` decides the market."""
+
+    def __init__(self, folder: Path, address: str, seed: int = 7) -> None:
+        self._folder: Final = folder
+        self._address: Final = address
+        self._seed: Final = seed
+        keys = folder / "keys"
+        self.account: Final = make_keys(keys, folder / "mmpi-practice" / "agents.json").account
+        self.secrets: Final = {
+            name: (keys / name).read_text(encoding="utf-8") for name in ("account", "quoter.key", "guardian.key")
+        }
+        self.port = 0
+
+    def __enter__(self) -> Self:
+        words = (
+            "practice", "hyperliquid", "--port", str(self.port), "--tls", "--tls-dir", str(self._folder / "tls"),
+            "--latency-ms", str(LATENCY_MS), "--weight", "0", "--budget", "0", "--secrets", str(self._folder / "keys"),
+        )  # fmt: skip
+        env = os.environ | {"XDG_STATE_HOME": str(self._folder), "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
+        self._server = subprocess.Popen(
+            [*DIES_WITH_US, sys.executable, "-m", "hil.venue", self._address, *words],
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=env,
+        )  # fmt: skip
+        assert self._server.stdout is not None
+        said = ""
+        while not (found := re.search(r"https://127\.0\.0\.1:(\d+)", said)):
+            line = self._server.stdout.readline()
+            assert line, f"the practice server ended: {said}"
+            said += line
+        self.port = int(found[1])
+        self._tls = ssl.create_default_context(cadata=self.authority.decode())
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._server.kill()
+        self._server.wait()
+        assert self._server.stdout is not None
+        self._server.stdout.close()
+
+    @property
+    def authority(self) -> bytes:
+        """Return the certificate of the authority that a box is to trust."""
+        return (self._folder / "tls" / "ca.pem").read_bytes()
+
+    def hang(self, *, on: bool) -> None:
+        """Have it answer nothing, with its sockets open, or go on."""
+        self._server.send_signal(signal.SIGSTOP if on else signal.SIGCONT)
+
+    def faults(self, *wanted: str) -> None:
+        """Have these take the place of all faults (docs/practice.md)."""
+        self._ask("/control/fault", {"faults": list(wanted)})
+
+    def close_sockets(self) -> None:
+        """Cut every connection now."""
+        self._ask("/control/close", {})
+
+    def orders(self) -> list[dict[str, Any]]:
+        """Return every live order."""
+        return list(self._ask("/control/orders"))
+
+    def fills(self) -> dict[str, dict[str, Any]]:
+        """Return every fill, by its number."""
+        return {str(each["tid"]): each for each in self._ask("/control/fills")}
+
+    def position(self, coin: str) -> float:
+        """Return what the account holds, by its fills."""
+        return sum(float(each["sz"]) * (1 if each["side"] == "B" else -1) for each in self.fills().values() if
+                   each["coin"] == coin)  # fmt: skip
+
+    def _ask(self, path: str, body: dict[str, Any] | None = None) -> Any:
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(f"https://127.0.0.1:{self.port}{path}", data)
+        request.add_header("Content-Type", "application/json")
+        with urllib.request.urlopen(request, timeout=ASK_S, context=self._tls) as answer:
+            text = answer.read()
+        return json.loads(text) if text else None
+
+
+def main(words: Sequence[str]) -> int:
+    """Be the server, with one more address in its certificate."""
+    from mmpi.cli import main as mmpi
+    from mmpi.practice.hyperliquid import tls
+
+    tls.ADDRESSES = (*tls.ADDRESSES, words[0])  # type: ignore[assignment,misc]
+    return mmpi(list(words[1:]))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
