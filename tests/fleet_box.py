@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from hil.rigs.nspawn import Host, Network
-
 from image.wheel_set import make
 
 ROOT = Path(__file__).resolve().parents[1]
