@@ -10,6 +10,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ After=basic.target
 AllowIsolate=yes
 """
 LEFT_OUT = ("firstboot", "random-seed", "binfmt", "pstore", "timesyncd", "udevd", "udev-trigger", "resolved")
+HANG_UPS = 10
 ORDERS = "import sys,urllib.request as u; sys.stdout.write(u.urlopen('http://127.0.0.1:8765/control/orders').read().decode())"
 
 
@@ -119,8 +121,13 @@ class Box(Container):
         return int(self.show(unit, "MainPID"))
 
     def status(self) -> dict[str, Any]:
-        """Return `mmpi status`; its `guardian` is {} without one."""
-        found: dict[str, Any] = json.loads(self.check("mmpi", "status", "--json"))
+        """Return `mmpi status`; its `guardian` is {} without one. One that is just beginning may hang up on us."""
+        for _ in range(HANG_UPS):
+            done = self.run("mmpi", "status", "--json")
+            if done.returncode == 0:
+                break
+            time.sleep(0.1)
+        found: dict[str, Any] = json.loads(done.stdout or self.check("mmpi", "status", "--json"))
         found["guardian"] = found["guardian"] or {}
         return found
 
