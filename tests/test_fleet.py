@@ -240,7 +240,7 @@ def test_whoever_is_not_root_commands_by_sudo(ready: Fleet, sets: Path, tmp_path
     vault nobody asks for its password to stop a box; a check presses nothing and says so."""
     host = ready.hosts["one"]
     host.check("sh", "-c", "useradd -m pi && echo 'pi ALL=(ALL) NOPASSWD: ALL' >/etc/sudoers.d/pi")
-    host.check("sh", "-c", "cp -r /root/.ssh /home/pi && chown -R pi: /home/pi/.ssh && rm /root/.ssh/authorized_keys")
+    host.check("sh", "-c", "cp -r ~/.ssh ~pi/ && chown -R pi: ~pi/.ssh && rm ~/.ssh/authorized_keys")
     (tmp_path / "word").write_text("word\n")
     vault = [str(ANSIBLE / "ansible-vault"), "encrypt_string", "--vault-password-file", str(tmp_path / "word")]
     hidden = subprocess.run([*vault, "secret", "--name", "mqtt.password"], check=True, capture_output=True, text=True)
@@ -249,7 +249,7 @@ def test_whoever_is_not_root_commands_by_sudo(ready: Fleet, sets: Path, tmp_path
     try:
         commanded_by_pi(ready, sets, tmp_path, secret)
     finally:
-        host.check("install", "-m", "600", "/home/pi/.ssh/authorized_keys", "/root/.ssh/authorized_keys")
+        host.check("sh", "-c", "install -m 600 ~pi/.ssh/authorized_keys ~/.ssh/authorized_keys")
 
 
 def commanded_by_pi(ready: Fleet, sets: Path, tmp_path: Path, secret: tuple[str, ...]) -> None:
@@ -287,10 +287,10 @@ def test_a_configuration_that_the_host_does_not_take_changes_nothing(
     """What this machine's mmpi would take, and the one on the host does not, is not put in place."""
     host = ready.hosts["one"]
     before = host.check("sha256sum", "/etc/mmpi/mmpi.toml")
-    content_with_all = tmp_path / "mmpi"
-    content_with_all.write_text("#!/bin/sh\ncat >/dev/null\n")
-    content_with_all.chmod(0o755)
-    wrong = {"mmpi_config": "[venue]\nname = 'nowhere'\n", "mmpi_command": str(content_with_all)}
+    pleased = tmp_path / "mmpi"
+    pleased.write_text("#!/bin/sh\ncat >/dev/null\n")
+    pleased.chmod(0o755)
+    wrong = {"mmpi_config": "[venue]\nname = 'nowhere'\n", "mmpi_command": str(pleased)}
     played = ready.play("site", sets, settings=wrong)
     assert played.code != 0 and "venue.name" in played.text, played.text
     assert host.check("sha256sum", "/etc/mmpi/mmpi.toml") == before
