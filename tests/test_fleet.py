@@ -256,6 +256,7 @@ def commanded_by_pi(ready: Fleet, sets: Path, tmp_path: Path, secret: tuple[str,
     """See site, kill and backup done by a user with sudo."""
     pi, host = {"one": {"ansible_user": "pi"}}, ready.hosts["one"]
     wider = {"mmpi_config": PAPER.replace("spread_percent = 0.02", "spread_percent = 0.04")}
+    assert ready.play("site", sets, settings=wider, hosts=pi).code == 0
     again = ready.play("site", sets, settings=wider, hosts=pi)
     assert (again.code, again.changed("one")) == (0, 0), again.text
     checked = ready.play("kill", sets, "--check", *secret, hosts=pi)
