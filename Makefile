@@ -1,6 +1,7 @@
 # Everything a person or the CI types. Each target makes or completes the virtual environment by itself.
 #   ARGS    passed on to `mmpi demo`, pytest, the benchmark, the campaign, image/build, Ansible or uv
 #   PLAY    the playbook that `make fleet` runs: site, update, status, kill, rotate-keys, backup
+#   HOURS   for how long `make hil-campaign` begins further plans: HOURS=0.5
 #   TESTS   what `make image-test` runs of its tests: TESTS="-k secrets"
 #   VENV    where the environment lives
 #   PYTHON  the interpreter to make it with (CPython >= 3.11)
@@ -9,6 +10,7 @@ VENV ?= .venv
 PYTHON ?=
 ARGS ?=
 PLAY ?= status
+HOURS ?= 1
 TESTS ?=
 BIN := $(VENV)/bin
 ORACLE := $(VENV)-oracle
@@ -17,7 +19,7 @@ BOOTSTRAP := @VENV="$(VENV)" PYTHON="$(PYTHON)" scripts/bootstrap
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test setup oracle ansible lint unit slow bench campaign image image-test image-reproduce image-lock wheels fleet hil lock
+.PHONY: help demo test setup oracle ansible lint unit slow bench campaign image image-test image-reproduce image-lock wheels fleet hil hil-campaign lock
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -72,6 +74,9 @@ image-reproduce: setup ## make the image twice under different circumstances; wh
 
 hil: setup ## play every scenario on a rig, with a report in dist/hil/: make hil ARGS="--rig nspawn -k press --seed 3"
 	$(BIN)/python -m pytest hil $(ARGS)
+
+hil-campaign: setup ## random interleavings of troubles on a rig, for hours; it goes on: make hil-campaign HOURS=2 ARGS="--seed 3"
+	@$(BIN)/python -m hil.campaign --hours $(HOURS) $(ARGS)
 
 image-lock: setup ## write image/packages.lock anew from what this machine's Debian mirror has now
 	@image/build --lock

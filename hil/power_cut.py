@@ -20,10 +20,10 @@ import os
 import random
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final, Literal, NamedTuple, Self
+from typing import Any, Final, Literal, NamedTuple, Self
 
 from hil.disk_log import CUT, FLUSH, DiskLog, Request
 from hil.mounts import loop_mounted
@@ -35,6 +35,16 @@ Torn = Literal["none", "prefix", "sectors"]
 """none: blocks of 4 KiB are there or not; sectors: so is each sector; prefix: as none, but of one block that was under
 way only the beginning is there."""
 Device = Literal["honest", "forgetful", "lying"]
+
+
+VARIANTS: Sequence[Mapping[str, Any]] = (
+    {"keep": 0.0},
+    {"keep": 0.5, "torn": "sectors"},
+    {"keep": 0.5, "torn": "prefix"},
+    {"keep": 1.0},
+    {"keep": 0.8, "torn": "sectors", "device": "forgetful"},
+)
+"""What may become of the writes that no flush has made safe: settings for an image."""
 
 
 class Cut(NamedTuple):

@@ -20,14 +20,20 @@ NETWORK: Final = "network"
 """Its cable can be pulled; packets can be lost without a word."""
 STORAGE: Final = "storage"
 """Its disk can be filled."""
+LOSSY: Final = "lossy"
+"""Its disk loses with the power what was not flushed, and can refuse to be written."""
 PROCESSES: Final = "processes"
 """Its services can be sent signals."""
+NUMB: Final = "numb"
+"""A service of it can be made to turn and handle nothing."""
 CLOCK: Final = "clock"
-"""It has a clock of its own, which can be set."""
+"""It has a clock of its own, which can be set, and lost with the power."""
 KERNEL: Final = "kernel"
-"""It has a kernel of its own, which can panic, limit memory, and be reset by a watchdog."""
+"""It has a kernel of its own, which can panic, run out of memory, and be reset by a watchdog."""
 SENSORS: Final = "sensors"
-"""Heat and undervoltage can be shown to it."""
+"""Heat and undervoltage can be shown to it: files in the place of the kernel's, not the sensors' own path."""
+SETUP: Final = "setup"
+"""It is set up by a folder on its card."""
 
 KILL: Final = "kill"
 SECOND: Final = "second"
@@ -48,19 +54,19 @@ class Rig(Protocol):
         """Return what it has."""
 
     @property
+    def patience(self) -> float:
+        """Return how many times longer than a real box it may take for what nobody promises a time for."""
+
+    @property
     def venue_url(self) -> str:
         """Return where the box finds the venue."""
 
     @property
-    def pins(self) -> str:
-        """Return its backend of pins (docs/configuration.md)."""
+    def settings(self) -> str:
+        """Return the part of a configuration that is its own: [pins], [clock], [host], [watchdog] (TOML)."""
 
-    @property
-    def lines(self) -> Mapping[str, int]:
-        """Return the line of each contact."""
-
-    def mend(self, config: str, secrets: Mapping[str, str], authority: bytes) -> None:
-        """Have a box run that is well, latched and without a past, with this configuration."""
+    def mend(self, config: str, secrets: Mapping[str, str], authority: bytes, seed: int = 1) -> None:
+        """Have a box run that is well, latched and without a past; its chances are the seed's."""
 
     def status(self) -> dict[str, Any]:
         """Return what `mmpi status --json` says; {} if nobody answers."""
@@ -77,8 +83,8 @@ class Rig(Protocol):
     def cut_power(self) -> None:
         """Switch it off at once."""
 
-    def power_on(self) -> None:
-        """Switch it on, and wait until it is up."""
+    def power_on(self, *, clock_lost: bool = False) -> None:
+        """Switch it on, and wait until it is up; it is told the time, or its clock has gone back by years."""
 
     def cable(self, *, plugged: bool) -> None:
         """Plug the cable in, or pull it."""
@@ -88,6 +94,21 @@ class Rig(Protocol):
 
     def fill_disk(self, *, full: bool) -> None:
         """Leave no room on its disk, or give it back."""
+
+    def refuse_writes(self, *, on: bool) -> None:
+        """Have its disk take no write any more; off = as a new one, with all that was promised on it, and a restart."""
+
+    def numb(self, unit: str) -> None:
+        """Have a service's loop turn and handle nothing, until it is begun anew."""
+
+    def set_clock(self, ahead_s: float) -> None:
+        """Set its clock so far ahead of the time; 0 = right, and its kernel believes that somebody keeps it so."""
+
+    def sense(self, *, celsius: float = 45.0, weak: bool = False) -> None:
+        """Have its sensors tell this temperature, and whether the supply is too weak."""
+
+    def panic(self) -> None:
+        """Have its kernel stop for good, and wait until a watchdog has reset it and it is up again."""
 
     def ledger(self, target: Path) -> Path:
         """Return a copy of its ledger below `target`; the services are at rest."""

@@ -1,5 +1,6 @@
 """Every scenario on one rig: python -m pytest hil --rig nspawn (make hil)."""
 
+import socket
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -9,32 +10,35 @@ from typing import Any
 import pytest
 
 from hil.report import FAILED, NOT_RUN, PASSED, Result
-from hil.rig import Rig
+from hil.rigs.opening import open_rig
 from hil.scenarios import load
 from hil.stage import Stage, config
 from hil.timeline import Timeline
 from hil.trixie import ROOT
 from hil.venue import Venue
+from image.debian import UnavailableError
 
-UNUSED_PORT = 18443
+
+def unused_port() -> int:
+    """Return a port of this machine that nobody listens at."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+UNUSED_PORT = unused_port()
 
 
 @pytest.fixture(scope="module")
 def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """Give the rig, and where a box on it sees a venue; what cannot be had here is skipped with the reason."""
-    wanted = request.config.getoption("--rig")
-    if wanted != "nspawn":
-        pytest.skip(f"no rig {wanted} yet; there is: nspawn")
-    from hil.rigs.nspawn import OPERATOR, Network, missing
-    from hil.rigs.station import Station
-
-    if why := missing():
-        pytest.skip(why)
+    folder = tmp_path_factory.mktemp("rig")
     checkout = (request.config.getoption("--checkout") or ROOT).resolve()
     with ExitStack() as stack:
-        network = stack.enter_context(Network())
-        rig: Rig = stack.enter_context(Station(network, tmp_path_factory.mktemp("rig"), UNUSED_PORT, checkout))
-        yield rig, OPERATOR
+        try:
+            opened = stack.enter_context(open_rig(request.config.getoption("--rig"), folder, UNUSED_PORT, checkout))
+        except UnavailableError as error:
+            pytest.skip(str(error))
+        yield opened
 
 
 @pytest.mark.parametrize("name", load())
@@ -53,7 +57,7 @@ def test_scenario(name: str, world: Any, record: list[Result], request: pytest.F
     with venue, Timeline(venue) as timeline:
         stage = Stage(rig, venue, timeline, seed)
         try:
-            rig.mend(config(rig), venue.secrets | {"mqtt.password": "a word for the broker"}, venue.authority)
+            rig.mend(config(rig), venue.secrets | {"mqtt.password": "a word for the broker"}, venue.authority, seed)
             stage.wait(lambda: rig.status().get("guardian"), 20, "a guardian")
             stage.arm()
             stage.quoting()

@@ -5,7 +5,8 @@
         venue.faults("http_429:p=0.5")
         venue.orders()
 
-`address` is where a box sees it, and stands in its certificate, too. Invariant: it ends with the `with` block.
+`address` is where a box sees it, and stands in its certificate, too, which like a real venue's is older than what a box
+may take for the time. Invariant: it ends with the `with` block.
 It must not know boxes.
 """
 
@@ -18,6 +19,7 @@ import subprocess
 import sys
 import urllib.request
 from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -29,6 +31,8 @@ from mmpi.practice.keys import make_keys
 LATENCY_MS: Final = 20
 """On the way there, and again on the way back."""
 ASK_S: Final = 5.0
+AGE: Final = timedelta(days=90)
+"""Of its certificate."""
 
 
 class Venue:
@@ -86,6 +90,10 @@ class Venue:
         """Have these take the place of all faults (docs/practice.md)."""
         self._ask("/control/fault", {"faults": list(wanted)})
 
+    def struck(self) -> int:
+        """Return how often the faults in force have struck."""
+        return sum(each["fired"] for each in self._ask("/control/fault")["faults"])
+
     def close_sockets(self) -> None:
         """Cut every connection now."""
         self._ask("/control/close", {})
@@ -93,6 +101,10 @@ class Venue:
     def orders(self) -> list[dict[str, Any]]:
         """Return every live order."""
         return list(self._ask("/control/orders"))
+
+    def placed(self) -> list[dict[str, Any]]:
+        """Return every order that was ever accepted."""
+        return list(self._ask("/control/placed"))
 
     def fills(self) -> dict[str, dict[str, Any]]:
         """Return every fill, by its number."""
@@ -118,6 +130,7 @@ def main(words: Sequence[str]) -> int:
     from mmpi.practice.hyperliquid import tls
 
     tls.ADDRESSES = (*tls.ADDRESSES, words[0])  # type: ignore[assignment,misc]
+    tls.server_context(Path(words[words.index("--tls-dir") + 1]), datetime.now(UTC) - AGE)
     return mmpi(list(words[1:]))
 
 

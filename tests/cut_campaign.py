@@ -33,7 +33,7 @@ from stack import TIGHT  # noqa: E402
 
 from hil.disk_log import DiskLog  # noqa: E402
 from hil.logged_disk import LoggedDisk  # noqa: E402
-from hil.power_cut import Cut, Replay, cuts, fsck, mounted  # noqa: E402
+from hil.power_cut import VARIANTS, Cut, Replay, cuts, fsck, mounted  # noqa: E402
 from mmpi.device.latch import Latch  # noqa: E402
 from mmpi.journal.budget import Budget, DiskLimits  # noqa: E402
 from mmpi.journal.entries import CLEAN, FIRST, Ending, Run  # noqa: E402
@@ -64,13 +64,6 @@ MKFS = ("-O", "^metadata_csum")
 OPTIONS = ("lazytime", "noatime")
 """As the image mounts its data: only then are zeros written ahead."""
 RUNS: Sequence[tuple[float, int]] = ((7.0, signal.SIGKILL), (6.0, signal.SIGTERM), (5.0, signal.SIGKILL))
-VARIANTS: Sequence[Mapping[str, Any]] = (
-    {"keep": 0.0},
-    {"keep": 0.5, "torn": "sectors"},
-    {"keep": 0.5, "torn": "prefix"},
-    {"keep": 1.0},
-    {"keep": 0.8, "torn": "sectors", "device": "forgetful"},
-)
 
 
 class Promise(msgspec.Struct, frozen=True):

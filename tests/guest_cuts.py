@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from cut_campaign import MKFS, SETTINGS, VARIANTS, Judged, Promise
+from cut_campaign import MKFS, SETTINGS, Judged, Promise
 
 from hil.disk_log import DiskLog
 from hil.logged_disk import ServedDisk
-from hil.power_cut import image_at
+from hil.power_cut import VARIANTS, image_at
 from hil.trixie import SITE
 from hil.virtual_pi import VirtualPi
 from image.archive import file

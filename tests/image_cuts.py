@@ -23,12 +23,11 @@ import msgspec
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from cut_campaign import VARIANTS  # noqa: E402
 from image_box import arm, card_for, press, release, settle  # noqa: E402
 
 from hil.disk_log import DiskLog  # noqa: E402
 from hil.logged_disk import ServedDisk  # noqa: E402
-from hil.power_cut import image_at  # noqa: E402
+from hil.power_cut import VARIANTS, image_at  # noqa: E402
 from hil.rigs.card import Build, Card  # noqa: E402
 from hil.rigs.virt import PINS, Key, Virt  # noqa: E402
 from image.debian import UnavailableError  # noqa: E402

@@ -18,6 +18,7 @@ from types import SimpleNamespace
 import pytest
 from image_box import arm, flashed, good, press, release, secrets_env, settle, wait_state
 
+from hil.rigs.clock import set_clock, stop_keeping
 from hil.rigs.virt import ARM, KILL, PINS, SECOND, SERVER, Virt
 from image.lock import load
 from mmpi.practice.hyperliquid.tls import server_context
@@ -52,17 +53,6 @@ max_total = 4000
 session_loss = 200
 max_drawdown = 200
 """
-SYNCHRONISED = """
-import ctypes, sys
-sys.path.insert(0, "/usr/lib/mmpi/lib/python3.13/site-packages")
-from mmpi.device.clock_sync import Timex
-found = Timex()
-found.modes = 0x4 | 0x8 | 0x10
-assert ctypes.CDLL("libc.so.6").adjtimex(ctypes.byref(found)) >= 0
-"""
-"""What a time daemon tells the kernel once it knows: no error, no STA_UNSYNC (adjtimex(2))."""
-
-
 IDENTITY = "cat /etc/machine-id; cut -d' ' -f2 /data/ssh/ssh_host_ed25519_key.pub"
 
 
@@ -141,26 +131,12 @@ def test_with_the_build_date_trading_waits_and_the_button_works(stuck: SimpleNam
     assert "kill_button" in box.check("cat /data/mmpi/latch.json")
 
 
-def set_right(box: Virt) -> None:
-    """Set the machine's clock to ours, well within the second that is allowed: an order takes its time to get there."""
-    ahead = 0.0
-    for _ in range(10):
-        box.check(f"date -u -s @{time.time() + ahead:.3f}")
-        began = time.time()
-        wrong = float(box.check("date +%s.%N")) - (began + time.time()) / 2
-        if abs(wrong) < 0.3:
-            return
-        ahead -= wrong
-    raise AssertionError(f"the clock is {wrong:.1f} s off")
-
-
 def test_once_the_clock_is_right_it_trades(stuck: SimpleNamespace) -> None:
     """The time, and the kernel's word that somebody keeps it, were all that was missing."""
     box: Virt = stuck.box
     release(box)
-    box.check("systemctl stop chrony")
-    set_right(box)
-    box.check("/usr/lib/mmpi/bin/python -", data=SYNCHRONISED.encode())
+    stop_keeping(box)
+    set_clock(box, 0.0)
     arm(box)
     wait_state(box, "quoting", 240)
     stuck.identity = box.check(IDENTITY)

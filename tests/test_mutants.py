@@ -8,10 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-
-ROOT = Path(__file__).resolve().parents[1]
-MUTANTS = sorted((ROOT / "tests" / "mutants").glob("*.patch"))
-WANTED = {"latch_without_fsync", "reconcile_skipped", "verify_step_removed", "watchdog_fed_by_a_timer"}
+from mutant_box import MUTANTS, ROOT, STOP_PATH, copied, mutate
 
 pytestmark = pytest.mark.slow
 
@@ -25,7 +22,7 @@ def run(folder: Path, test: str) -> subprocess.CompletedProcess[str]:
 
 def test_the_mutants_are_there() -> None:
     """The four that the stop path is judged by are among them."""
-    assert {patch.stem for patch in MUTANTS} >= WANTED
+    assert {patch.stem for patch in MUTANTS} >= STOP_PATH
 
 
 @pytest.mark.parametrize("patch", MUTANTS, ids=lambda patch: patch.stem)
@@ -33,16 +30,11 @@ def test_a_mutant_is_caught(patch: Path, tmp_path: Path) -> None:
     """The named test passes on the package as it is, and fails on the mutant, in its own assertions."""
     test = re.search(r"^Caught by: (\S+)$", patch.read_text(), re.MULTILINE)
     assert test is not None, f"{patch.name} does not say which test catches it"
-    for name in ("mmpi", "tests", "docs"):
-        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__", "*.mmj"))
+    copied(tmp_path, "mmpi", "tests", "docs")
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     healthy = run(tmp_path, test[1])
     assert healthy.returncode == 0, healthy.stdout[-2000:]
-    applied = subprocess.run(
-        ["patch", "-p1", "--batch", "--fuzz=3", "-i", str(patch)],
-        cwd=tmp_path, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert applied.returncode == 0, f"{patch.name} fits the code no more: {applied.stdout}"
+    mutate(patch, tmp_path)
     mutated = run(tmp_path, test[1])
     assert mutated.returncode == 1 and re.search(r"\d+ failed", mutated.stdout), mutated.stdout[-2000:]
     assert "error" not in mutated.stdout.splitlines()[-1], mutated.stdout[-2000:]

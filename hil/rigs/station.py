@@ -1,7 +1,8 @@
 """Station: a box in a container of the nspawn rig: this checkout's services on a stock host, virtual pins, a cable.
 
-The venue is a server of this machine's, which the box reaches over its cable. What a container has not: a kernel, a
-clock and a limit of memory of its own, pins of a chip, a disk that loses what was not flushed.
+The venue is a server of this machine's, which the box reaches over its cable. Its state is on a disk that loses with
+the power what was not flushed. What a container has not: a kernel, a clock and a limit of memory of its own, pins of a
+chip.
 
     with Network() as network, Station(network, folder, venue.port) as rig:
         rig.mend(config(rig), venue.secrets, venue.authority)
@@ -12,6 +13,7 @@ Invariant: as of the nspawn rig. It must not know scenarios.
 
 import json
 import os
+import random
 import shutil
 import subprocess
 import sys
@@ -21,8 +23,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
-from hil.rig import ARM, KILL, NETWORK, PINS, POWER, PROCESSES, SECOND, STORAGE, SUPPLY
-from hil.rigs.container import at_the_end
+from hil.rig import ARM, KILL, LOSSY, NETWORK, NUMB, PINS, POWER, PROCESSES, SECOND, SENSORS, STORAGE, SUPPLY
+from hil.rigs.lossy import LossyDisk
 from hil.rigs.nspawn import HIL, OPERATOR, Host, Network
 from hil.trixie import ROOT
 from mmpi.device.virtual_pins import VirtualPanel
@@ -32,14 +34,46 @@ STATE: Final = ("var/lib/mmpi", "run/mmpi", "etc/credstore")
 DISK_MB: Final = 256
 LEFT_MB: Final = 1
 """Of a disk that is full: less than the box asks for, and than it may take."""
-_END: Final = 'umount "$1"'
+SYSFS: Final = "var/lib/hil-sysfs"
+NUMB_UNITS: Final = ("mmpi-quoter",)
+LINES: Final = {KILL: 5, SECOND: 6, ARM: 13, SUPPLY: 26}
+SETTINGS: Final = f"""
+[clock]
+require_sync = false
+
+[host]
+sysfs_root = "/{SYSFS}"
+
+[pins]
+backend = "virtual"
+kill = {LINES[KILL]}
+kill_second = {LINES[SECOND]}
+arm = {LINES[ARM]}
+power = {LINES[SUPPLY]}
+"""
+_HOOK: Final = """
+import signal
+
+
+def numb(*_):
+    from mmpi.runtime.loop import Loop
+
+    Loop.feed = lambda self, events, since=0: None
+
+
+signal.signal(signal.SIGUSR1, numb)
+"""
+"""What a service of this rig has in it beside the product: a signal by which its loop turns and handles nothing."""
+_HOOKED: Final = """[Service]
+Environment=PYTHONPATH=/usr/local/lib/hil
+"""
 
 
 class Box(Host):
     """A stock host that sees this checkout and its Python."""
 
-    def __init__(self, network: Network, folder: Path, disk: Path, checkout: Path) -> None:
-        """`disk` is a file system for its state; `checkout` has the package that is run, with this one's units."""
+    def __init__(self, network: Network, folder: Path, disk: LossyDisk, checkout: Path) -> None:
+        """`disk` is for its state; `checkout` has the package that is run, with this one's units."""
         super().__init__(network, folder, "box", 1)
         self._disk, self._checkout = disk, checkout
 
@@ -47,13 +81,14 @@ class Box(Host):
         bound = {ROOT, Path(sys.base_prefix), Path(sys.prefix)}
         # A mutant is seen where the checkout is expected, by a virtual environment that does not know of it.
         more = [] if self._checkout == ROOT else [f"--bind-ro={self._checkout / 'mmpi'}:{ROOT / 'mmpi'}"]
-        return [
-            *super()._options(), f"--bind={self._disk}:/var/lib/mmpi", *(f"--bind-ro={path}" for path in sorted(bound)),
-            *more,
-        ]  # fmt: skip
+        seen = [f"--bind-ro={path}" for path in sorted(bound)]
+        return [*super()._options(), f"--bind={self._disk.path}:/var/lib/mmpi", *seen, *more]
 
     def _furnish(self) -> None:
         super()._furnish()
+        self.write("usr/local/lib/hil/sitecustomize.py", _HOOK)
+        for unit in NUMB_UNITS:
+            self.write(f"etc/systemd/system/{unit}.service.d/hil.conf", _HOOKED)
         for needed in (ROOT, Path(os.path.realpath(sys.executable)).parent):
             inside = self.root
             for part in needed.parts[1:]:
@@ -66,18 +101,20 @@ class Station:
     """The rig; a context manager."""
 
     name: Final = "nspawn"
-    can: Final = frozenset({PINS, POWER, NETWORK, STORAGE, PROCESSES})
-    pins: Final = "virtual"
-    lines: Final = {KILL: 5, SECOND: 6, ARM: 13, SUPPLY: 26}
+    can: Final = frozenset({PINS, POWER, NETWORK, STORAGE, LOSSY, PROCESSES, NUMB, SENSORS})
+    settings: Final = SETTINGS
+    patience: Final = 1.0
 
     def __init__(self, network: Network, folder: Path, port: int, checkout: Path = ROOT) -> None:
         """`port` is the venue's, on this machine's loopback."""
         self.venue_url: Final = f"https://{OPERATOR}:{port}"
         self._network: Final = network
         self._port: Final = port
-        self._disk: Final = folder / "disk"
+        self._disk: Final = LossyDisk(folder, DISK_MB)
         self._box: Final = Box(network, folder, self._disk, checkout)
         self._levels: dict[str, int | None] = {}
+        self._dice = random.Random(1)
+        self._worn_out = False
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
@@ -89,9 +126,7 @@ class Station:
             stack.callback(way.communicate)
             assert way.stdout is not None
             assert way.stdout.readline() == b"ready\n", "no way to the venue"
-            self._disk.mkdir(parents=True)
-            stack.enter_context(at_the_end(_END, self._disk))
-            subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={DISK_MB}m", "tmpfs", str(self._disk)], check=True)
+            stack.enter_context(self._disk)
             stack.enter_context(self._box)
             self._box.boot()
             self._box.check("apt-get", "-qq", "install", "-y", "--no-install-recommends", "mosquitto", timeout=300)
@@ -109,11 +144,16 @@ class Station:
 
     # A box that is well -------------------------------------------------------------------------------------------
 
-    def mend(self, config: str, secrets: Mapping[str, str], authority: bytes) -> None:
+    def mend(self, config: str, secrets: Mapping[str, str], authority: bytes, seed: int = 1) -> None:
         """Have a box run that is well, latched and without a past, with this configuration."""
+        self._dice = random.Random(seed)
         self.cable(plugged=True)
         self.deaf(on=False)
-        if not self._box.leader:
+        self.sense()
+        if self._worn_out or not self._box.leader:
+            self._box.cut()
+            self._disk.renew()
+            self._worn_out = False
             self._box.boot()
         self.fill_disk(full=False)
         for unit in UNITS:
@@ -148,7 +188,7 @@ class Station:
         place.chmod(0o640)
         for contact, level in self._levels.items():
             if level is not None:
-                panel.drive(self.lines[contact], level)
+                panel.drive(LINES[contact], level)
 
     # Asking -------------------------------------------------------------------------------------------------------
 
@@ -164,7 +204,7 @@ class Station:
 
     def ledger(self, target: Path) -> Path:
         """Return a copy of its ledger below `target`; the services are at rest."""
-        shutil.copytree(self._disk / "journal", target / "ledger")
+        shutil.copytree(self._disk.path / "journal", target / "ledger")
         return target / "ledger"
 
     # Doing --------------------------------------------------------------------------------------------------------
@@ -178,16 +218,20 @@ class Station:
         self._levels[contact] = level
         panel = VirtualPanel.open(self._inside("run/mmpi/pins"))
         if level is None:
-            panel.release(self.lines[contact])
+            panel.release(LINES[contact])
         else:
-            panel.drive(self.lines[contact], level)
+            panel.drive(LINES[contact], level)
 
     def cut_power(self) -> None:
         """Switch it off at once."""
+        self._disk.cut()
         self._box.cut()
 
-    def power_on(self) -> None:
-        """Switch it on, and wait until it is up."""
+    def power_on(self, *, clock_lost: bool = False) -> None:
+        """Switch it on, and wait until it is up; a container's clock is its host's."""
+        assert not clock_lost, "a container has no clock that it could lose"
+        self._disk.lose(self._dice)
+        self._worn_out = False
         self._box.boot()
         self._wire()
 
@@ -202,9 +246,43 @@ class Station:
 
     def fill_disk(self, *, full: bool) -> None:
         """Leave no room on its disk, or give it back."""
-        ballast = self._disk / "ballast"
+        ballast = self._disk.path / "ballast"
         ballast.unlink(missing_ok=True)
         if full:
-            room = os.statvfs(self._disk)
+            room = os.statvfs(self._disk.path)
             with ballast.open("wb") as file:
                 os.posix_fallocate(file.fileno(), 0, room.f_bavail * room.f_frsize - LEFT_MB * 2**20)
+
+    def refuse_writes(self, *, on: bool) -> None:
+        """Have its disk take no write any more; off = as a new one, with all that was promised on it, and a restart."""
+        if on:
+            self._worn_out = True
+            self._disk.refuse_writes()
+        else:
+            self.cut_power()
+            self.power_on()
+
+    def numb(self, unit: str) -> None:
+        """Have a service's loop turn and handle nothing, until it is begun anew."""
+        assert unit in NUMB_UNITS
+        self.signal(unit, "USR1")
+
+    def set_clock(self, ahead_s: float) -> None:
+        """Raise: a container's clock is its host's."""
+        raise NotImplementedError("a container has no clock of its own")
+
+    def sense(self, *, celsius: float = 45.0, weak: bool = False) -> None:
+        """Have its sensors tell this temperature, and whether the supply is too weak."""
+        for path, text in {
+            "class/thermal/thermal_zone0/type": "cpu-thermal",
+            "class/thermal/thermal_zone0/temp": f"{celsius * 1000:.0f}",
+            "class/hwmon/hwmon0/name": "rpi_volt",
+            "class/hwmon/hwmon0/in0_lcrit_alarm": str(int(weak)),
+        }.items():
+            self._box.write(f"{SYSFS}/{path}.new", f"{text}\n")
+            place = self._box.root / SYSFS / path
+            place.with_name(f"{place.name}.new").replace(place)
+
+    def panic(self) -> None:
+        """Raise: a container's kernel is its host's."""
+        raise NotImplementedError("a container has no kernel of its own")

@@ -99,6 +99,8 @@ class Virt:
         ensure_emulator()
         with ExitStack() as stack:
             self._place = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mmpi-virt-")))
+            self.control = self._place / "ssh"
+            """The socket of the connection that all commands share, while there is one (ssh, ControlPath)."""
             self._port = _free_port()
             self._process = self._emulator()
             self.began = time.monotonic()
@@ -137,7 +139,8 @@ class Virt:
         return self._serial.wait(pattern, timeout_s)
 
     def wait_up(self, timeout_s: float = UP_S) -> None:
-        """Wait until SSH answers; TimeoutError with the serial line's end."""
+        """Wait until SSH answers, by a connection of its own; TimeoutError with the serial line's end."""
+        self._hang_up()
         deadline = time.monotonic() + timeout_s
         while not self._answers():
             if time.monotonic() > deadline or self._process.poll() is not None:
@@ -158,7 +161,7 @@ class Virt:
             [
                 "ssh", "-q", "-i", str(self._key.path), "-p", str(self._port), "-o", "StrictHostKeyChecking=no", "-o",
                 "UserKnownHostsFile=/dev/null", "-o", "IdentitiesOnly=yes", "-o", "ConnectTimeout=20", "-o",
-                "ControlMaster=auto", "-o", f"ControlPath={self._place}/ssh", "-o", "ControlPersist=600",
+                "ControlMaster=auto", "-o", f"ControlPath={self.control}", "-o", "ControlPersist=600",
                 "root@127.0.0.1", line,
             ],
             input=data, capture_output=True, timeout=timeout_s, check=False,
@@ -213,9 +216,8 @@ class Virt:
             return command(stream, order, **arguments)
 
     def _hang_up(self) -> None:
-        control = self._place / "ssh"
-        if control.exists():
-            quit_ = ["ssh", "-q", "-o", f"ControlPath={control}", "-O", "exit", "root@127.0.0.1"]
+        if self.control.exists():
+            quit_ = ["ssh", "-q", "-o", f"ControlPath={self.control}", "-O", "exit", "root@127.0.0.1"]
             subprocess.run(quit_, capture_output=True, check=False)
 
     def _emulator(self) -> "subprocess.Popen[bytes]":

@@ -1,9 +1,12 @@
 """Scenarios: what may happen to a box, and what is promised then; each is played on every rig that can."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from hil.stage import Stage
+
+SHORT: Final = frozenset({"press_while_quoting", "wire_cut", "power_cut_while_quoting", "kernel_panic"})
+"""What is played where there are minutes only, as in CI: the button, its wire, the power, the kernel."""
 
 
 class Scenario(NamedTuple):
@@ -33,6 +36,6 @@ def scenario(promise: str, *needs: str, limit_s: float | None = None) -> Callabl
 
 def load() -> dict[str, Scenario]:
     """Return all scenarios, by their names."""
-    from hil.scenarios import button, outside, power, processes, storage  # noqa: F401
+    from hil.scenarios import button, clock, host, kernel, outside, power, processes, setup, storage  # noqa: F401
 
     return ALL

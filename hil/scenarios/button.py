@@ -5,6 +5,10 @@ from hil.scenarios import scenario
 from hil.stage import Stage
 
 PRESS_S = 1.0
+LATE_MS = 1500
+"""Less than an order may take before it has expired (2 s)."""
+LOOK_S = 0.1
+"""The venue is looked at every 20 ms."""
 
 
 def _latched(stage: Stage, cause: str) -> None:
@@ -46,3 +50,29 @@ def press_while_the_quoter_is_stopped(stage: Stage) -> None:
     stage.press()
     stage.zero_within(at, PRESS_S)
     _latched(stage, "kill")
+
+
+@scenario("a zero that is called proven is one: what was on its way at the press does not come after it", PINS)
+def press_while_orders_are_on_their_way(stage: Stage) -> None:
+    """A venue that takes its time: orders are sent, the button is pressed, and only then they come alive."""
+    code, said = stage.rig.shell("mmpi pause --reason scenario")
+    assert code == 0, said
+    stage.wait(lambda: stage.live() == 0, 10, "a pause")
+    stage.venue.faults(f"late:p=1,ms={LATE_MS}")
+    before = len(stage.venue.placed())
+    stage.rig.shell("mmpi resume")
+    # The first to be late is the dead man; nothing is sent before it is set.
+    stage.wait(lambda: stage.venue.struck() > 1, 20, "orders that are on their way")
+    at = stage.timeline.trouble("orders are on their way, and the button is pressed")
+    stage.press()
+    stage.wait(lambda: (stage.rig.status().get("guardian") or {}).get("verified_zero"), 20, "a zero that is proven")
+    proven = stage.timeline.note("the box calls its zero proven")
+    stage.wait(lambda: stage.timeline.now > max(proven, at + LATE_MS / 1000) + 3, 20, "the orders on their way")
+    if len(stage.venue.placed()) == before:
+        raise AssertionError("no order was on its way: this has shown nothing")
+    if (live := stage.timeline.last_live(proven + LOOK_S, stage.timeline.now)) is not None:
+        raise AssertionError(f"an order was alive {live - proven:.2f} s after the box had called its zero proven")
+    stage.venue.faults()
+    stage.release()
+    stage.arm()
+    stage.quoting()

@@ -4,12 +4,14 @@ import time
 
 from hil.rig import NETWORK, PINS
 from hil.scenarios import scenario
-from hil.scenarios.power import CUT_S
+from hil.scenarios.power import CUT_S, DEAD_MAN_S
 from hil.stage import Stage
 
 AWAY_S = 12.0
 """Longer than the dead man waits."""
 PRESS_S = 1.0
+DEAF_S = DEAD_MAN_S + 4.0
+"""What is sent still arrives, so that the dead man waits anew until the silence is found out."""
 
 
 def _positions_agree(stage: Stage) -> None:
@@ -35,12 +37,12 @@ def network_cut(stage: Stage) -> None:
     _positions_agree(stage)
 
 
-@scenario("a connection that has died without a word is no connection", NETWORK, limit_s=CUT_S)
+@scenario("a connection that has died without a word is no connection", NETWORK, limit_s=DEAF_S)
 def half_open_network(stage: Stage) -> None:
     """What the venue sends is lost, and what the box sends arrives, for some seconds."""
     at = stage.timeline.trouble("nothing reaches the box any more")
     stage.rig.deaf(on=True)
-    stage.zero_within(at, CUT_S)
+    stage.zero_within(at, DEAF_S)
     stage.rig.deaf(on=False)
     stage.timeline.note("the box hears again")
     stage.quoting(60)
@@ -83,4 +85,19 @@ def venue_cuts_sockets(stage: Stage) -> None:
         stage.venue.close_sockets()
         time.sleep(stage.dice.uniform(0.2, 1.5))
     stage.quoting()
+    _positions_agree(stage)
+
+
+@scenario("nothing is placed before the venue has said what there is", NETWORK)
+def venue_without_answers(stage: Stage) -> None:
+    """Sockets are cut, and from then on every question is refused, while orders would be taken, unanswered."""
+    stage.venue.faults("http_5xx:p=1,executed=1")
+    stage.venue.close_sockets()
+    at = stage.timeline.trouble("sockets are cut, and no question is answered")
+    stage.wait(lambda: stage.live() == 0, 30, "a venue without an order")
+    before = len(stage.venue.placed())
+    stage.stay(lambda: len(stage.venue.placed()) == before, AWAY_S, "an order was placed before the account was known")
+    stage.venue.faults()
+    stage.timeline.note(f"answers again, after {stage.timeline.now - at:.0f} s")
+    stage.quoting(60)
     _positions_agree(stage)

@@ -9,6 +9,7 @@ from hil.stage import Stage
 DEAD_MAN_S = 8.0
 CUT_S = DEAD_MAN_S + 2.0
 MAINS_S = 1.0
+PRESS_S = 1.0
 
 
 def _cut(stage: Stage, what: str) -> None:
@@ -50,6 +51,28 @@ def power_cut_around_a_commit(stage: Stage) -> None:
     stage.wait(lambda: commits() > before, 40, "a commit")
     time.sleep(stage.dice.uniform(0, 0.5))
     _cut(stage, "the power is cut around a commit")
+
+
+@scenario("what the box has said of its latch holds after a power cut", POWER, PINS, limit_s=PRESS_S)
+def power_cut_after_the_button(stage: Stage) -> None:
+    """Latched by a press, cut, still latched for that reason; armed, cut in the same moment, still armed."""
+    at = stage.timeline.trouble("the button is pressed")
+    stage.press()
+    stage.zero_within(at, PRESS_S)
+    stage.wait(lambda: stage.rig.status().get("latch") == "latched", 10, "the latch")
+    stage.release()
+    stage.rig.cut_power()
+    stage.timeline.note("the power is cut")
+    stage.rig.power_on()
+    stage.wait(lambda: stage.rig.status().get("latch"), 30, "a guardian")
+    told = stage.rig.status()
+    if told.get("latch") != "latched" or "kill" not in str(told.get("latch_reason")):
+        raise AssertionError(f"the press is forgotten: {stage.told()}")
+    stage.arm()
+    stage.rig.cut_power()
+    stage.timeline.note("it is armed, and the power is cut")
+    stage.rig.power_on()
+    stage.quoting(60)
 
 
 @scenario("failing mains end every order at once, and quoting goes on when they are back", PINS, limit_s=MAINS_S)

@@ -1,6 +1,8 @@
 """Scenarios of the box's own processes: each hangs or dies in its turn."""
 
-from hil.rig import PROCESSES
+from collections.abc import Callable
+
+from hil.rig import NUMB, PROCESSES
 from hil.scenarios import scenario
 from hil.stage import Stage
 
@@ -14,16 +16,34 @@ def _pid(stage: Stage, unit: str) -> int:
     return int(stage.rig.shell(f"systemctl show --value -p MainPID {unit}")[1] or "0")
 
 
+def _keep_down(stage: Stage, unit: str) -> None:
+    """End a service without a word, and have systemd not begin it anew."""
+    code, said = stage.rig.shell(f"systemctl kill --signal=KILL {unit}; systemctl stop --no-block {unit}")
+    if code != 0:
+        raise AssertionError(f"{unit} is not stopped: {said}")
+
+
+def _found_out(stage: Stage, unit: str, trouble: Callable[[], None], what: str) -> None:
+    """See that no order is left soon after the trouble, that a watchdog ends the unit, and that the next one quotes."""
+    before = _pid(stage, unit)
+    trouble()
+    at = stage.timeline.trouble(what)
+    stage.zero_within(at, HUNG_S)
+    stage.wait(lambda: _pid(stage, unit) not in (0, before), WATCHDOG_S + 5, f"another {unit}")
+    stage.timeline.note(f"another {unit}")
+    stage.quoting(60)
+
+
 @scenario("a quoter that hangs has no order after a moment, and is begun anew", PROCESSES, limit_s=HUNG_S)
 def quoter_hangs(stage: Stage) -> None:
     """SIGSTOP: the guardian cancels, the service watchdog ends it, and the next one quotes."""
-    before = _pid(stage, "mmpi-quoter")
-    stage.rig.signal("mmpi-quoter", "STOP")
-    at = stage.timeline.trouble("the quoter hangs")
-    stage.zero_within(at, HUNG_S)
-    stage.wait(lambda: _pid(stage, "mmpi-quoter") not in (0, before), WATCHDOG_S + 5, "another quoter")
-    stage.timeline.note("another quoter")
-    stage.quoting(60)
+    _found_out(stage, "mmpi-quoter", lambda: stage.rig.signal("mmpi-quoter", "STOP"), "the quoter hangs")
+
+
+@scenario("a quoter that turns and handles nothing is one that hangs", NUMB, limit_s=HUNG_S)
+def quoter_turns_idle(stage: Stage) -> None:
+    """Its loop goes on, so that whatever merely turns with it looks alive; no event is handled any more."""
+    _found_out(stage, "mmpi-quoter", lambda: stage.rig.numb("mmpi-quoter"), "the quoter handles nothing any more")
 
 
 @scenario("a quoter that dies leaves no order, and no fill is lost", PROCESSES, limit_s=HUNG_S)
@@ -38,7 +58,7 @@ def quoter_dies(stage: Stage) -> None:
 @scenario("nothing is quoted without a guardian", PROCESSES, limit_s=HUNG_S)
 def guardian_dies(stage: Stage) -> None:
     """SIGKILL, and it is kept down for a while: the quoter pulls its orders by itself."""
-    stage.rig.shell("systemctl stop --no-block mmpi-guardian; systemctl kill --signal=KILL mmpi-guardian")
+    _keep_down(stage, "mmpi-guardian")
     at = stage.timeline.trouble("the guardian is killed")
     stage.zero_within(at, HUNG_S)
     stage.stay(lambda: stage.live() == 0, 4, "an order without a guardian")
@@ -50,18 +70,13 @@ def guardian_dies(stage: Stage) -> None:
 @scenario("nothing is quoted beside a guardian that hangs", PROCESSES, limit_s=HUNG_S)
 def guardian_hangs(stage: Stage) -> None:
     """SIGSTOP; its own watchdog ends it."""
-    before = _pid(stage, "mmpi-guardian")
-    stage.rig.signal("mmpi-guardian", "STOP")
-    at = stage.timeline.trouble("the guardian hangs")
-    stage.zero_within(at, HUNG_S)
-    stage.wait(lambda: _pid(stage, "mmpi-guardian") not in (0, before), WATCHDOG_S + 5, "another guardian")
-    stage.quoting(60)
+    _found_out(stage, "mmpi-guardian", lambda: stage.rig.signal("mmpi-guardian", "STOP"), "the guardian hangs")
 
 
 def _goes_on(stage: Stage, unit: str) -> None:
     """Kill a service that trading does not need, keep it down, and see that the quoter never stops."""
     quoter = _pid(stage, "mmpi-quoter")
-    stage.rig.shell(f"systemctl stop --no-block {unit}; systemctl kill --signal=KILL {unit}")
+    _keep_down(stage, unit)
     stage.timeline.trouble(f"{unit} is gone")
     stage.stay(lambda: stage.live() > 0, 6, f"quotes went without {unit}")
     stage.rig.shell(f"systemctl start --no-block {unit}")

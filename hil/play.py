@@ -1,0 +1,192 @@
+"""Play: a plan of troubles on a rig: begin with quotes, let it all happen, put it right as an owner would, and judge.
+
+Invariant: what is told of a play is what was seen; a box that does not quote again, a position that is not the venue's,
+an order that is left or a fill that is missing are broken promises whatever the plan was. It must not know campaigns.
+"""
+
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from hil.judgement import Span, Verdict, judge
+from hil.plans import Plan, Step
+from hil.rig import ARM, KILL, SECOND, SUPPLY
+from hil.rigs.opening import Opened
+from hil.stage import QUOTES, PromiseBrokenError, Stage, config
+from hil.timeline import Timeline
+from hil.troubles import ALL, Site
+from hil.venue import Venue
+
+RIGHT_S: Final = 100.0
+"""Within which a box that was put right quotes: its quoter is begun anew after 30 s at most."""
+AGREE_S: Final = 30.0
+ANSWER_S: Final = 40.0
+LOOK_S: Final = 0.3
+LOG_LINES: Final = 400
+LOG: Final = f"journalctl -o short-monotonic --no-pager -n {LOG_LINES} -u 'mmpi-*'; mmpi status --json"
+BROKER: Final = {"mqtt.password": "a word for the broker"}
+
+
+class Outcome(msgspec.Struct):
+    """What became of a plan."""
+
+    why: str = ""
+    """What was broken, "" = every promise was kept."""
+    seconds: float = 0.0
+    verdicts: list[Verdict] = []
+    timeline: dict[str, Any] = {}
+    log: str = ""
+    """What the box's services said, of a plan that failed."""
+    lost: bool = False
+    """The rig itself broke down."""
+
+
+class Player:
+    """Plays plans on one rig, which is opened when it is first needed, and anew after it broke down."""
+
+    def __init__(self, open_it: Callable[[Path], Any], port: int) -> None:
+        """`open_it` returns a context manager that gives (rig, address); `port` is the venue's."""
+        self._open, self._port = open_it, port
+        self._opened: Opened | None = None
+        self._owned = ExitStack()
+
+    def close(self) -> None:
+        """Clear the rig away."""
+        self._opened = None
+        self._owned.close()
+
+    def rig(self) -> Opened:
+        """Return the rig and where it sees the venue; UnavailableError if it cannot be had."""
+        if self._opened is None:
+            with ExitStack() as stack:
+                place = tempfile.TemporaryDirectory(prefix="mmpi-hil-", ignore_cleanup_errors=True)
+                self._opened = stack.enter_context(self._open(Path(stack.enter_context(place))))
+                self._owned = stack.pop_all()
+        assert self._opened is not None
+        return self._opened
+
+    def play(self, plan: Plan, seed: int) -> Outcome:
+        """Return what becomes of a plan."""
+        opened = self.rig()
+        outcome, began = Outcome(), time.monotonic()
+        try:
+            with tempfile.TemporaryDirectory(prefix="mmpi-hil-plan-") as folder:
+                _play(opened, self._port, Path(folder), plan, seed, outcome)
+        except PromiseBrokenError as error:
+            outcome.why = _more(outcome.why, str(error))
+        except Exception as error:
+            outcome.why = _more(outcome.why, f"the rig broke down: {type(error).__name__}: {error}")
+            outcome.lost = True
+        if outcome.why:
+            with suppress(Exception):
+                outcome.log = opened[0].shell(LOG)[1]
+        outcome.seconds = round(time.monotonic() - began, 1)
+        if outcome.lost:
+            self.close()
+        return outcome
+
+
+def _more(*whys: str) -> str:
+    return "; ".join(filter(None, whys))
+
+
+def _play(opened: Opened, port: int, folder: Path, plan: Plan, seed: int, outcome: Outcome) -> None:
+    venue = Venue(folder, opened[1], seed)
+    venue.port = port
+    with venue, Timeline(venue) as timeline:
+        try:
+            _story(Stage(opened[0], venue, timeline, seed), plan, folder, outcome)
+        finally:
+            outcome.timeline = timeline.told()
+
+
+def _story(stage: Stage, plan: Plan, folder: Path, outcome: Outcome) -> None:
+    rig, venue = stage.rig, stage.venue
+    rig.mend(config(rig), venue.secrets | BROKER, venue.authority, stage.seed)
+    stage.wait(lambda: rig.status().get("guardian"), ANSWER_S, "a guardian")
+    stage.arm()
+    stage.quoting()
+    site = Site(stage)
+    spans: list[Span] = []
+    happen(site, plan, spans)
+    put_right_at = stage.timeline.note("all is put right")
+    end_all(site, spans)
+    outcome.verdicts = judge(spans, stage.timeline.samples, put_right_at)
+    outcome.why = "; ".join(each.broken for each in outcome.verdicts if each.broken)
+    quote_again(stage)
+    agree(stage)
+    stage.finish(folder)
+
+
+def happen(site: Site, plan: Plan, spans: list[Span]) -> None:
+    """Have each trouble begin and end at its time; what was done is in `spans`, as it comes."""
+    timeline, running = site.stage.timeline, dict[Step, Span]()
+    zero = timeline.now
+    for at, begins, step in _moments(plan):
+        time.sleep(max(zero + at - timeline.now, 0))
+        trouble = ALL[step.trouble]
+        if begins:
+            began = timeline.trouble(f"{trouble.name}: {trouble.what}")
+            if trouble.begin(site):
+                running[step] = Span(trouble.name, began, timeline.now, float("inf"), float("inf"))
+                spans.append(running[step])
+            else:
+                timeline.note(f"{trouble.name}: nothing to do")
+        elif step in running:
+            _end(site, running.pop(step))
+
+
+def _moments(plan: Plan) -> Iterator[tuple[float, bool, Step]]:
+    """Yield when which step begins or ends; one that lasts no time ends after it began."""
+    both = [(each.at_s, 0, each) for each in plan] + [(each.until_s, 1, each) for each in plan]
+    for at, ends, step in sorted(both, key=lambda each: (each[0], each[1])):
+        yield at, not ends, step
+
+
+def _end(site: Site, span: Span) -> None:
+    timeline = site.stage.timeline
+    span.ending = timeline.note(f"{span.trouble} ends")
+    ALL[span.trouble].end(site)
+    span.ended = timeline.now
+
+
+def end_all(site: Site, spans: list[Span]) -> None:
+    """Do what an owner does who finds the box so: venue and power first, then plugs, buttons and the rest."""
+    site.hang(on=False)
+    site.power(on=True)
+    for span in reversed(spans):
+        if span.ended == float("inf"):
+            _end(site, span)
+    for contact, level in ((KILL, 0), (SECOND, None), (ARM, None), (SUPPLY, 1)):
+        site.drive(contact, level)
+    site.stage.venue.faults()
+
+
+def quote_again(stage: Stage) -> None:
+    """Arm if it is latched, resume if it is paused, until it quotes; PromiseBrokenError if it does not."""
+    within_s = RIGHT_S * stage.rig.patience
+    deadline = time.monotonic() + within_s
+    while stage.live() < QUOTES:
+        if time.monotonic() > deadline:
+            raise PromiseBrokenError(f"put right, no quotes within {within_s:g} s; the box says: {stage.told()}")
+        if stage.rig.status().get("latch") == "latched":
+            stage.arm()
+        elif "by_hand" in stage.causes():
+            stage.rig.shell("mmpi resume")
+        time.sleep(LOOK_S)
+    stage.timeline.note("quoting")
+
+
+def agree(stage: Stage) -> None:
+    """See that the box holds what the venue says."""
+
+    def same() -> bool:
+        told = (stage.rig.status().get("instruments") or {}).get("BTC", {}).get("position", "nan")
+        return abs(float(told) - stage.venue.position("BTC")) < 1e-9
+
+    stage.wait(same, AGREE_S, f"a position of {stage.venue.position('BTC')}")

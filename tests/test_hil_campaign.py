@@ -1,0 +1,434 @@
+"""hil.campaign: what is drawn, judged, shrunk, kept and told, without any rig."""
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from hil import campaign
+from hil.campaign import Campaign, main
+from hil.judgement import Span, Verdict, judge
+from hil.kept import OtherError, State, begin, in_words, keep, key
+from hil.plans import Plan, Step, clash, draw, inexpressible, playable, read_plan
+from hil.play import Outcome
+from hil.report import FAILED, PASSED
+from hil.rig import NETWORK, PINS, POWER, PROCESSES
+from hil.shrink import shrink
+from hil.troubles import ALL, Site
+from image.debian import UnavailableError
+
+CAN = frozenset({PINS, POWER, NETWORK, PROCESSES})
+KEY = {"seed": "3", "rig": "nspawn", "package": "a", "scenarios": "b", "abilities": " ".join(sorted(CAN))}
+WHOLE: Plan = (
+    Step(1.0, "press", 4.0), Step(2.0, "late", 8.0), Step(4.0, "power", 10.0), Step(16.0, "quoter_killed", 0.0),
+)  # fmt: skip
+FOR_EVER = float("inf")
+
+
+class Fake:
+    """Plays at once; a plan fails if `broken` says why."""
+
+    def __init__(self, broken: Callable[[Plan], str] = lambda _: "", most: int = 1000) -> None:
+        self.broken, self.most = broken, most
+        self.played: list[tuple[Plan, int]] = []
+
+    def play(self, plan: Plan, seed: int) -> Outcome:
+        """Return what `broken` says; after `most` plans somebody types Ctrl-C."""
+        if len(self.played) == self.most:
+            raise KeyboardInterrupt
+        self.played.append((plan, seed))
+        return Outcome(self.broken(plan), 1.0, [Verdict("press", 0.1 * len(self.played), 1.5)])
+
+
+def run(folder: Path, fake: Fake, plans: int = 5) -> State:
+    """Return a campaign of so many further plans."""
+    state = begin(folder, KEY)
+    end = len(state.played) + plans
+    running = Campaign(fake, folder, state, FOR_EVER)
+    running._until = Until(lambda: len(state.played) >= end)  # type: ignore[assignment]
+    running.run()
+    return state
+
+
+class Until(float):
+    """A time that has come when something is true."""
+
+    def __new__(cls, _: Callable[[], bool]) -> "Until":
+        """Return one."""
+        return super().__new__(cls)
+
+    def __init__(self, come: Callable[[], bool]) -> None:
+        self.come = come
+
+    def __gt__(self, other: float) -> bool:
+        return not self.come()
+
+
+# Drawing --------------------------------------------------------------------------------------------------------------
+
+
+def test_a_seed_and_a_number_give_a_plan() -> None:
+    """The same ones give the same plan, others give others; it is within bounds, and nothing is held twice."""
+    plans = [draw(1, number, CAN) for number in range(400)]
+    assert plans == [draw(1, number, CAN) for number in range(400)]
+    assert plans != [draw(2, number, CAN) for number in range(400)]
+    for plan in plans:
+        assert 2 <= len(plan) <= 5 and not clash(plan)
+        assert list(plan) == sorted(plan, key=lambda each: each.at_s)
+        for step in plan:
+            assert 0 <= step.at_s <= step.until_s <= 25.0
+            assert ALL[step.trouble].shortest_s <= step.lasts_s <= ALL[step.trouble].longest_s + 0.01
+    assert {step.trouble for plan in plans for step in plan} == playable(CAN)
+    overlaps = sum(one.at_s < two.at_s < one.until_s for plan in plans for one in plan for two in plan)
+    assert overlaps > len(plans) / 2
+
+
+def test_what_a_rig_cannot_express_is_not_drawn_and_told() -> None:
+    """Each trouble is one or the other, with the reason."""
+    missing = inexpressible(CAN)
+    assert missing["hot"] == "this rig has no sensors" and playable(CAN) | missing.keys() == ALL.keys()
+    assert not playable(CAN) & missing.keys()
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ([], "at least one"),
+        ([[1, "earthquake", 2]], "earthquake: unknown"),
+        ([[-1, "press", 2]], "allowed: within 0 to 60 s"),
+        ([[1, "press", float("nan")]], "allowed: within 0 to 60 s"),
+        ([[1, "press"]], "no plan"),
+        ([[1, "press", 4], [3, "wire_cut", 2]], "both at once"),
+    ],
+)
+def test_a_plan_that_is_wrong_is_refused(value: object, said: str) -> None:
+    """What is wrong, and what is allowed, is said."""
+    with pytest.raises(ValueError, match=said) as refused:
+        read_plan(value)
+    assert "allowed:" in str(refused.value)
+
+
+# Judging --------------------------------------------------------------------------------------------------------------
+
+
+def samples(*live: tuple[float, float], until: float = 60.0) -> list[tuple[float, int]]:
+    """Return four orders alive in each of these times, none otherwise, looked at every 20 ms."""
+    return [
+        (at, 4 * any(since <= at < end for since, end in live)) for at in (n / 50 for n in range(int(until * 50)))
+    ]
+
+
+def span(trouble: str, at: float, lasts: float) -> Span:
+    """Return a trouble that took no time to begin and to end."""
+    return Span(trouble, at, at, at + lasts, at + lasts)
+
+
+PRESS = span("press", 5.0, 4.0)
+CASES: dict[str, tuple[list[Span], list[tuple[float, float]], str]] = {
+    "a press": ([PRESS], [(0, 5.9)], ""),
+    "late": ([PRESS], [(0, 7.0)], "press"),
+    "an order while latched": ([PRESS], [(0, 5.3), (20, 21)], "press"),
+    "an order once armed": ([PRESS, span("arm", 15, 3.5)], [(0, 5.3), (19, 30)], ""),
+    "an arm button that was held before it was let go": ([PRESS, span("arm", 6, 3.5)], [(0, 5.3), (9.2, 30)], ""),
+    "a cable that is gone as well": ([PRESS, span("cable", 4.8, 10)], [(0, 14.8)], ""),
+    "but no longer": ([PRESS, span("cable", 4.8, 10)], [(0, 16.0)], "press"),
+    "lost cancels": ([PRESS, span("cancel_lost", 1, 10)], [(0, 15)], ""),
+    "a venue that hangs": ([PRESS, span("venue_hangs", 1, 9)], [(0, 19)], ""),
+    "a press that nobody saw": ([PRESS, span("guardian_down", 4, 9)], [(0, 5), (14, 30)], ""),
+    "a latch over a power cut": ([PRESS, span("power", 8, 9)], [(0, 5.3), (25, 26)], "press"),
+    "a latch that the disk did not take": (
+        [PRESS, span("disk_full", 3, 9), span("power", 8, 9)], [(0, 5.3), (25, 26)], "",
+    ),
+    "a press while the disk takes nothing": ([PRESS, span("disk_refuses", 3, 9)], [(0, 5.3), (13, 30)], ""),
+    "a press needs no disk": ([PRESS, span("disk_refuses", 3, 9)], [(0, 5.3), (7, 8)], "press"),
+    "a press without power": ([span("power", 3, 9), PRESS], [(0, 10)], ""),
+    "power": ([span("power", 3, 14)], [(0, 12)], ""),
+    "power, while the venue fails": ([span("power", 3, 14), span("http_5xx", 1, 12)], [(0, 14)], "power"),
+    "power, while its clock is off": ([span("power", 3, 14), span("clock_skew", 1, 2.5)], [(0, 16)], ""),
+    "power, and an order": ([span("power", 3, 14)], [(0, 12), (15, 16)], "power"),
+    "mains while the guardian begins anew": ([span("mains", 5, 8), span("guardian_killed", 4.9, 0)], [(0, 7.5)], ""),
+    "mains": ([span("mains", 5, 8)], [(0, 5.2), (9, 10)], "mains"),
+    "a quoter that hangs, and is killed by a press": (
+        [span("quoter_stopped", 5, 14), span("press", 6, 0.5), span("arm", 7, 3.5)], [(0, 5.9), (11, 30)], "",
+    ),
+    "a quoter that hangs until its watchdog ends it": ([span("quoter_stopped", 5, 14)], [(0, 6), (10, 30)], ""),
+    "a quoter that is killed": ([span("quoter_killed", 5, 0)], [(0, 5.2), (7, 60)], ""),
+    "a quoter that is killed, and its orders stay": ([span("quoter_killed", 5, 0)], [(0, 60)], "quoter_killed"),
+    "a guardian beside a quoter that hangs": (
+        [span("guardian_killed", 5, 0), span("quoter_stopped", 4.5, 3)], [(0, 12)], "",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_promise_is_judged_beside_the_other_troubles(name: str) -> None:
+    """What one trouble may cost another one is allowed, and no more."""
+    spans, live, broken = CASES[name]
+    found = [each.trouble for each in judge(spans, samples(*live), 50.0) if each.broken]
+    assert found == ([broken] if broken else [])
+
+
+def test_exposure_is_until_the_last_order_that_should_be_gone() -> None:
+    """And what was allowed is told with it."""
+    (verdict,) = judge([PRESS], samples((0, 5.4)), 50.0)
+    assert verdict.exposure_s == pytest.approx(0.38) and verdict.allowed_s == 1.5 and not verdict.broken
+
+
+class Stage:
+    """A stage on which every word is written down."""
+
+    def __init__(self) -> None:
+        self.said: list[object] = []
+        self.rig = self.venue = self
+
+    def __getattr__(self, name: str) -> Callable[..., object]:
+        return lambda *words, **more: self.said.append((name, *words, *more.values())) or (0, "")
+
+
+def test_what_cannot_be_done_now_is_done_as_soon_as_it_can() -> None:
+    """A button pressed on a box that is off is pressed when it is on; a venue that hangs gets its faults afterwards."""
+    stage = Stage()
+    site = Site(stage)  # type: ignore[arg-type]
+    assert ALL["power"].begin(site)
+    assert ALL["press"].begin(site) and ALL["cable"].begin(site) and ALL["cable"].end(site)
+    assert not ALL["quoter_killed"].begin(site)
+    assert stage.said == [("cut_power",)]
+    assert ALL["venue_hangs"].begin(site) and ALL["late"].begin(site) and ALL["ack_lost"].begin(site)
+    ALL["power"].end(site)
+    ALL["venue_hangs"].end(site)
+    assert stage.said[1:] == [
+        ("hang", True), ("power_on",), ("drive", "second", 0), ("drive", "kill", None), ("cable", True),
+        ("hang", False), ("faults", "late:p=0.5,ms=1500", "ack_lost:p=0.3"),
+    ]  # fmt: skip
+    ALL["late"].end(site)
+    assert stage.said[-1] == ("faults", "ack_lost:p=0.3")
+
+
+# Shrinking ------------------------------------------------------------------------------------------------------------
+
+
+def names(plan: Plan) -> list[str]:
+    """Return a plan's troubles."""
+    return [each.trouble for each in plan]
+
+
+def test_the_smallest_plan_that_fails_is_found() -> None:
+    """Two of four troubles are at fault, if the second one lasts for 3 s; all else is left out."""
+
+    def broken(plan: Plan) -> str:
+        lasts = {each.trouble: each.lasts_s for each in plan}
+        return "an order was left" if "press" in lasts and lasts.get("power", 0) >= 3 else ""
+
+    fake = Fake(broken)
+    found = shrink(WHOLE, fake.play(WHOLE, 1), lambda plan: fake.play(plan, 1), lambda: True, most=40)
+    assert found.repeated and not found.ended and found.outcome.why == "an order was left"
+    assert names(found.plan) == ["press", "power"]
+    press, power = found.plan
+    assert press.at_s == 0 and 3 <= power.lasts_s < 6 and power.at_s < 1
+    assert fake.played[-1][0] != WHOLE and len(fake.played) == found.replays + 1
+
+
+def test_no_more_is_played_than_is_allowed() -> None:
+    """Neither more replays, nor any after the time; what was found until then counts."""
+    fake = Fake(lambda _: "broken")
+    found = shrink(WHOLE, Outcome("broken"), lambda plan: fake.play(plan, 1), lambda: True, most=3)
+    assert len(fake.played) == 3 == found.replays and found.ended == "3 replays are over"
+    assert found.plan in [plan for plan, _ in fake.played] and len(found.plan) == 2
+    found = shrink(WHOLE, Outcome("broken"), lambda plan: fake.play(plan, 1), lambda: False)
+    assert found.replays == 0 and not found.repeated and found.plan == WHOLE and "the time is over" in in_words(found)
+
+
+def test_a_failure_that_does_not_repeat_is_told_as_such() -> None:
+    """It was played again, and is a failure all the same."""
+    fake = Fake()
+    found = shrink(WHOLE, Outcome("once"), lambda plan: fake.play(plan, 1), lambda: True)
+    assert [plan for plan, _ in fake.played] == [WHOLE] * 3
+    assert not found.repeated and found.outcome.why == "once" and in_words(found) == "did not repeat: 3 replays"
+
+
+# Keeping --------------------------------------------------------------------------------------------------------------
+
+
+def test_a_campaign_goes_on_where_it_was_ended(tmp_path: Path) -> None:
+    """Ctrl-C loses the plan that was played, which is told, and nothing else; the next run plays it anew."""
+    fake = Fake(most=2)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, fake)
+    state = begin(tmp_path, KEY)
+    assert [each.number for each in state.played] == [1, 2] and state.cut_short == ["plan 3: cut short by Ctrl-C"]
+    again = Fake()
+    state = run(tmp_path, again, 3)
+    assert [each.number for each in state.played] == [1, 2, 3, 4, 5] and not state.cut_short
+    assert again.played == [(draw(3, number, CAN), 3 + number) for number in (3, 4, 5)]
+    assert begin(tmp_path, KEY) == state
+
+
+def test_another_campaigns_folder_is_refused_and_left_alone(tmp_path: Path) -> None:
+    """What differs is named; so is a file that is none of ours."""
+    run(tmp_path, Fake(), 2)
+    before = (tmp_path / "campaign.json").read_bytes()
+    with pytest.raises(OtherError, match=r"of package: a \(now c\); nothing was changed; allowed: .*another --folder"):
+        begin(tmp_path, KEY | {"package": "c"})
+    assert (tmp_path / "campaign.json").read_bytes() == before
+    (tmp_path / "campaign.json").write_text("not mine")
+    with pytest.raises(OtherError, match="allowed: another --folder"):
+        begin(tmp_path, KEY)
+
+
+def test_the_key_is_of_the_source(tmp_path: Path) -> None:
+    """One byte of the package makes another key."""
+    (tmp_path / "mmpi").mkdir()
+    (tmp_path / "mmpi" / "a.py").write_text("1")
+    one = key(1, "nspawn", tmp_path)
+    (tmp_path / "mmpi" / "a.py").write_text("2")
+    two = key(1, "nspawn", tmp_path)
+    assert {name for name in one if one[name] != two[name]} == {"package"}
+    assert key(1, "nspawn") == key(1, "nspawn") != key(2, "nspawn")
+
+
+def test_a_failure_is_kept_before_anything_else_is_played(tmp_path: Path) -> None:
+    """Its file can be played again, and a Ctrl-C while it is shrunk does not lose it."""
+    fake = Fake(lambda _: "an order was left", most=1)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, fake)
+    (path,) = (tmp_path / "failures").iterdir()
+    kept = json.loads(path.read_bytes())
+    assert read_plan(kept["plan"]) == read_plan(kept["whole"]) == draw(3, 1, CAN)
+    assert kept["again"] == f"python -m hil.campaign --repeat {path}" and kept["why"] == "an order was left"
+    (played,) = begin(tmp_path, KEY).played
+    assert played.result == FAILED and "cut short" in played.shrunk
+    state = run(tmp_path, Fake(lambda plan: "again" if len(plan) == 1 else ""), 1)
+    assert [each.result for each in state.played] == [FAILED, PASSED]
+
+
+# The command ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("--hours 0", "--hours: 0; allowed: a number above 0"),
+        ("--hours nan", "--hours: nan; allowed"),
+        ("--hours many", "--hours: many; allowed"),
+        ("--hours 1 --rig moon", "--rig: moon; allowed: nspawn"),
+        ("--hours 1 --seed -1", "--seed: -1; allowed"),
+        ("", "--hours: missing; allowed"),
+        ("--repeat FILE", "No such file or directory; allowed: a file of a campaign's failures"),
+    ],
+)
+def test_wrong_usage_is_one_clear_line(
+    words: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Exit 2, option, value and what is allowed; nothing on stdout, and no folder is made."""
+    folder = tmp_path / "none"
+    given = [word.replace("FILE", str(folder / "7.json")) for word in words.split()]
+    try:
+        code: object = main([*given, "--folder", str(folder)])
+    except SystemExit as ended:
+        code = ended.code
+    out, err = capsys.readouterr()
+    assert code == 2 and out == "" and len(err.splitlines()) == 1 and said in err
+    assert not folder.exists()
+
+
+def test_without_a_rig_everything_did_not_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Exit 4, and why."""
+
+    def no_rig(*_: object) -> None:
+        raise UnavailableError("only root can boot a container")
+
+    monkeypatch.setattr(campaign, "open_rig", no_rig)
+    assert main(["--hours", "0.01", "--folder", str(tmp_path), "--json"]) == 4
+    told = json.loads(capsys.readouterr().out)
+    assert told["not_run"] == ["everything: only root can boot a container"] and told["played"] == 0
+    assert main(["--hours", "0.01", "--folder", str(tmp_path)]) == 4
+    assert "not run: everything: only root can boot a container" in capsys.readouterr().out
+
+
+class Rig:
+    """All that the command asks of one."""
+
+    can = CAN
+
+
+@pytest.fixture
+def played(monkeypatch: pytest.MonkeyPatch) -> Iterator[Fake]:
+    """Have the command play on a rig that fakes."""
+    fake = Fake()
+
+    @contextmanager
+    def open_rig(*_: object) -> Iterator[tuple[Rig, str]]:
+        yield Rig(), "10.0.0.1"
+
+    def play(_: object, plan: Plan, seed: int) -> Outcome:
+        time.sleep(0.01)
+        return fake.play(plan, seed)
+
+    monkeypatch.setattr(campaign, "open_rig", open_rig)
+    monkeypatch.setattr(campaign.Player, "play", play)
+    monkeypatch.setattr(campaign, "key", lambda seed, rig: {"seed": str(seed), "rig": rig})
+    yield fake
+
+
+def test_the_summary_tells_what_was_played_and_what_not(
+    tmp_path: Path, played: Fake, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One object: plans, troubles, worst exposures, failures, what the rig cannot express; again, it goes on."""
+    words = ["--hours", "0.00004", "--folder", str(tmp_path), "--seed", "5", "--json"]
+    assert main(words) == 0
+    first = json.loads(capsys.readouterr().out)
+    assert first["played"] == len(played.played) > 0 and first["failed"] == 0 and first["seed"] == "5"
+    assert sum(first["troubles"].values()) == sum(len(plan) for plan, _ in played.played)
+    assert first["worst"]["press"] == {"exposure_s": pytest.approx(0.1 * first["played"]), "allowed_s": 1.5}
+    assert "trouble hot: this rig has no sensors" in first["not_run"]
+    played.broken = lambda _: "an order was left"
+    assert main([word for word in words if word not in ("--seed", "5", "--json")]) == 1
+    out = capsys.readouterr().out
+    assert f"FAILED: plan {first['played'] + 1} (failures/" in out and "an order was left" in out
+    assert "not run: trouble hot: this rig has no sensors" in out
+
+
+def test_ctrl_c_ends_with_130_and_a_summary(tmp_path: Path, played: Fake, capsys: pytest.CaptureFixture[str]) -> None:
+    """The plan that was cut short is told."""
+    played.most = 1
+    assert main(["--hours", "1", "--folder", str(tmp_path), "--json"]) == 130
+    told = json.loads(capsys.readouterr().out)
+    assert told["played"] == 1 and any("plan 2: cut short by Ctrl-C" in each for each in told["not_run"])
+
+
+def test_another_seed_for_the_same_folder_is_refused(
+    tmp_path: Path, played: Fake, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Exit 2, and nothing is played."""
+    keep(tmp_path, State({"seed": "5", "rig": "nspawn"}))
+    assert main(["--hours", "0.01", "--folder", str(tmp_path), "--seed", "6"]) == 2
+    assert "seed: 5 (now 6)" in capsys.readouterr().err and not played.played
+
+
+def test_a_failure_is_played_again_by_its_file(
+    tmp_path: Path, played: Fake, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With its plan and its seed; a rig that lacks something for it says so."""
+    path = tmp_path / "007.json"
+    path.write_text(json.dumps({"plan": [[1, "press", 2]], "seed": 3, "number": 7, "rig": "nspawn"}))
+    assert main(["--repeat", str(path)]) == 0
+    assert played.played == [((Step(1, "press", 2),), 10)] and "passed" in capsys.readouterr().out
+    played.broken = lambda _: "an order was left"
+    assert main(["--repeat", str(path), "--json"]) == 1
+    assert json.loads(capsys.readouterr().out)["why"] == "an order was left"
+    path.write_text(path.read_text().replace("press", "hot"))
+    assert main(["--repeat", str(path)]) == 4
+    assert "not run: hot: this rig cannot" in capsys.readouterr().out
+
+
+def test_every_trouble_says_what_it_needs(capsys: pytest.CaptureFixture[str]) -> None:
+    """The list has each with its needs and its bound."""
+    assert main(["--list", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)["troubles"]
+    assert {each["trouble"] for each in rows} == ALL.keys() and all(each["needs"] and each["what"] for each in rows)
+    assert main(["--list"]) == 0 and len(capsys.readouterr().out.splitlines()) == len(ALL) >= 20
