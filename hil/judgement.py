@@ -45,7 +45,7 @@ RECOVERY_S: Final = 5.0
 OFF: Final = ("power", "panic")
 """While these last the box does nothing, and afterwards it begins anew."""
 ALONE: Final = ("power", "panic", "cable")
-"""While these last nothing ends an order but the dead man at the venue."""
+"""While these last nothing ends an order but the dead man at the venue, and nothing puts him off."""
 LASTING: Final = frozenset({BUTTON, LINK, MACHINE, PAUSE, SUPPLY})
 """What outlives a box that begins anew; what a process was, or a sensor said, does not."""
 
@@ -140,10 +140,10 @@ def _deadline(span: Span, spans: Iterable[Span]) -> float:
         if other.at > deadline:
             break
         what = ALL[other.trouble]
-        costs = what.slows_dead_man or span.trouble not in ALONE
-        if what.tail_s and costs and other.ended + what.tail_s > span.begun:
+        alone = span.trouble in ALONE
+        if what.tail_s and (what.slows_dead_man or not alone) and other.ended + what.tail_s > span.begun:
             deadline = max(deadline, other.ended + what.tail_s)
-        elif _hinders(other, trouble) and other.ended + RECOVERY_S > span.begun:
+        elif not alone and _hinders(other, trouble) and other.ended + RECOVERY_S > span.begun:
             deadline = max(deadline, max(span.begun, other.begun) + DEAD_MAN_S)
     return deadline + SLACK_S
 

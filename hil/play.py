@@ -4,6 +4,7 @@ Invariant: what is told of a play is what was seen; a box that does not quote ag
 an order that is left or a fill that is missing are broken promises whatever the plan was. It must not know campaigns.
 """
 
+import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -21,11 +22,14 @@ from hil.stage import QUOTES, PromiseBrokenError, Stage, config
 from hil.timeline import Timeline
 from hil.troubles import ALL, Site
 from hil.venue import Venue
+from image.debian import UnavailableError
 
 RIGHT_S: Final = 100.0
 """Within which a box that was put right quotes: its quoter is begun anew after 30 s at most."""
 AGREE_S: Final = 30.0
 ANSWER_S: Final = 40.0
+SETTLE_S: Final = 4.0
+"""Afterwards an order that is alive is a living quoter's: the last trouble may just have killed it."""
 LOOK_S: Final = 0.3
 LOG_LINES: Final = 400
 LOG: Final = f"journalctl -o short-monotonic --no-pager -n {LOG_LINES} -u 'mmpi-*'; mmpi status --json"
@@ -65,7 +69,11 @@ class Player:
         if self._opened is None:
             with ExitStack() as stack:
                 place = tempfile.TemporaryDirectory(prefix="mmpi-hil-", ignore_cleanup_errors=True)
-                self._opened = stack.enter_context(self._open(Path(stack.enter_context(place))))
+                folder = Path(stack.enter_context(place))
+                try:
+                    self._opened = stack.enter_context(self._open(folder))
+                except (AssertionError, OSError, subprocess.SubprocessError) as error:
+                    raise UnavailableError(f"the rig does not open: {str(error) or type(error).__name__}") from error
                 self._owned = stack.pop_all()
         assert self._opened is not None
         return self._opened
@@ -169,6 +177,7 @@ def end_all(site: Site, spans: list[Span]) -> None:
 
 def quote_again(stage: Stage) -> None:
     """Arm if it is latched, resume if it is paused, until it quotes; PromiseBrokenError if it does not."""
+    time.sleep(SETTLE_S * stage.rig.patience)
     within_s = RIGHT_S * stage.rig.patience
     deadline = time.monotonic() + within_s
     while stage.live() < QUOTES:

@@ -8,15 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from hil import campaign
+from hil import campaign, play
 from hil.campaign import Campaign, main
 from hil.judgement import Span, Verdict, judge
 from hil.kept import OtherError, State, begin, in_words, keep, key
 from hil.plans import Plan, Step, clash, draw, inexpressible, playable, read_plan
-from hil.play import Outcome
+from hil.play import Outcome, quote_again
 from hil.report import FAILED, PASSED
 from hil.rig import NETWORK, PINS, POWER, PROCESSES
+from hil.rigs.opening import Opened
 from hil.shrink import shrink
+from hil.stage import PromiseBrokenError
 from hil.troubles import ALL, Site
 from image.debian import UnavailableError
 
@@ -147,6 +149,7 @@ CASES: dict[str, tuple[list[Span], list[tuple[float, float]], str]] = {
     "a press without power": ([span("power", 3, 9), PRESS], [(0, 10)], ""),
     "power": ([span("power", 3, 14)], [(0, 12)], ""),
     "power, while the venue fails": ([span("power", 3, 14), span("http_5xx", 1, 12)], [(0, 14)], "power"),
+    "a cable, and then the power": ([span("cable", 3, 14), span("power", 8, 14)], [(0, 14)], "cable"),
     "power, while its clock is off": ([span("power", 3, 14), span("clock_skew", 1, 2.5)], [(0, 16)], ""),
     "power, and an order": ([span("power", 3, 14)], [(0, 12), (15, 16)], "power"),
     "mains while the guardian begins anew": ([span("mains", 5, 8), span("guardian_killed", 4.9, 0)], [(0, 7.5)], ""),
@@ -205,6 +208,59 @@ def test_what_cannot_be_done_now_is_done_as_soon_as_it_can() -> None:
     ]  # fmt: skip
     ALL["late"].end(site)
     assert stage.said[-1] == ("faults", "ack_lost:p=0.3")
+
+
+class Found:
+    """A box as it is found: paused, then latched, then quoting, if it was put right in that order."""
+
+    def __init__(self, *states: str) -> None:
+        self.states, self.done = list(states), list[str]()
+        self.rig = self.timeline = self
+        self.patience = 0.01
+
+    def _did(self, what: str) -> tuple[int, str]:
+        self.done.append(what)
+        self.states.pop(0)
+        return 0, ""
+
+    def live(self) -> int:
+        """Return what the venue has."""
+        return 0 if self.states else 4
+
+    def status(self) -> dict[str, object]:
+        """Return whether it is latched."""
+        return {"latch": "latched" if self.states[0] == "latched" else "armed"}
+
+    def causes(self) -> list[str]:
+        """Return why it does not quote."""
+        return self.states[:1]
+
+    def told(self) -> str:
+        """Return its state in a line."""
+        return f"it is {self.states[0]}"
+
+    def arm(self) -> None:
+        """Arm."""
+        self._did("arm")
+
+    def shell(self, line: str) -> tuple[int, str]:
+        """Run a line."""
+        return self._did(line)
+
+    def note(self, what: str) -> None:
+        """Write it down."""
+        self.done.append(what)
+
+
+def test_a_box_is_put_right_until_it_quotes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Resumed, armed; one that does not quote all the same breaks a promise."""
+    monkeypatch.setattr(play, "LOOK_S", 0.01)
+    found = Found("by_hand", "latched")
+    quote_again(found)  # type: ignore[arg-type]
+    assert found.done == ["mmpi resume", "arm", "quoting"]
+    monkeypatch.setattr(play, "RIGHT_S", 5.0)
+    with pytest.raises(PromiseBrokenError, match="no quotes within .*it is venue_session"):
+        quote_again(Found("venue_session"))  # type: ignore[arg-type]
 
 
 # Shrinking ------------------------------------------------------------------------------------------------------------
@@ -350,6 +406,21 @@ def test_without_a_rig_everything_did_not_run(
     assert "not run: everything: only root can boot a container" in capsys.readouterr().out
 
 
+def test_a_rig_that_breaks_while_it_is_opened_is_one_that_is_not_there() -> None:
+    """That is no promise of the box's; nothing is left of it."""
+    places: list[Path] = []
+
+    @contextmanager
+    def broken(folder: Path) -> Iterator[Opened]:
+        places.append(folder)
+        raise AssertionError("it does not boot")
+        yield
+
+    with pytest.raises(UnavailableError, match="the rig does not open: it does not boot"):
+        play.Player(broken, 1).rig()
+    assert not places[0].exists()
+
+
 class Rig:
     """All that the command asks of one."""
 
@@ -365,12 +436,12 @@ def played(monkeypatch: pytest.MonkeyPatch) -> Iterator[Fake]:
     def open_rig(*_: object) -> Iterator[tuple[Rig, str]]:
         yield Rig(), "10.0.0.1"
 
-    def play(_: object, plan: Plan, seed: int) -> Outcome:
+    def at_once(_: object, plan: Plan, seed: int) -> Outcome:
         time.sleep(0.01)
         return fake.play(plan, seed)
 
     monkeypatch.setattr(campaign, "open_rig", open_rig)
-    monkeypatch.setattr(campaign.Player, "play", play)
+    monkeypatch.setattr(campaign.Player, "play", at_once)
     monkeypatch.setattr(campaign, "key", lambda seed, rig: {"seed": str(seed), "rig": rig})
     yield fake
 

@@ -1,84 +1,72 @@
-"""Lossy: a disk of this machine's that outlives power cuts as a real one does, without what was not flushed.
+"""Lossy: a disk that outlives power cuts as a real one does, without what was not flushed.
 
-    with LossyDisk(folder, size_mb=256) as disk:
-        ...                     # a box writes below disk.path
-        disk.lose(dice)         # the power has gone; disk.path is another one now
-
-It is mounted so that a file in another's place may be empty after a cut if nobody has flushed it (`noauto_da_alloc`):
-no standard promises more, and not every file system gives more. Otherwise as the image mounts its data.
+    with Lossy(folder, lambda place, image: ServedDisk(place, image=image), first) as lossy:
+        Virt(..., disk=lossy.disk.socket)
+        lossy.lose(dice)         # the power has gone; lossy.disk is another one now
 
 Invariant: what a flush or forced unit access has made safe before the power went is there afterwards; what was sent
-later is not. It must not know what is written.
+later is not. It must not know what is written, nor by whom.
 """
 
 import random
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, Generic, Self, TypeVar
 
 from hil.disk_log import DiskLog
-from hil.logged_disk import LoggedDisk
+from hil.logged_disk import ServedDisk
 from hil.power_cut import VARIANTS, image_at
 
-OPTIONS: Final = ("noatime", "lazytime", "noauto_da_alloc")
+Served = TypeVar("Served", bound=ServedDisk)
 
 
-class LossyDisk:
-    """One disk after another, each with what the last one had when the power went."""
+class Lossy(Generic[Served]):
+    """One disk after another, each with what the last one had when the power went; a context manager."""
 
-    def __init__(self, folder: Path, size_mb: int) -> None:
+    def __init__(self, folder: Path, make: Callable[[Path, Path | None], Served], first: Path | None = None) -> None:
+        """`make` gives a disk in a folder with an image's content, or an empty one; `first` is the first one's."""
         self._folder: Final = folder
-        self._size_mb: Final = size_mb
+        self._make: Final = make
+        self._first: Final = first
         self._number = 0
 
     def __enter__(self) -> Self:
-        self._disk = self._next(None)
+        self._begin(self._first)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._disk.__exit__(kind, error, trace)
-
-    @property
-    def path(self) -> Path:
-        """Return where it is mounted."""
-        return self._disk.path
+        self.disk.__exit__(kind, error, trace)
 
     def refuse_writes(self) -> None:
         """Answer every write from now on with an error, as a card that has worn out does."""
-        self._disk.fail_writes()
-        self._disk.fail_flushes()
-
-    def cut(self) -> None:
-        """Take its power away."""
-        self._disk.cut()
+        self.disk.fail_writes()
+        self.disk.fail_flushes()
 
     def lose(self, dice: random.Random) -> None:
         """Be what is left after a cut, or after writes were refused; nobody has anything on it open."""
-        number = self._number
-        before = self._place(number)
-        self._disk.cut()
-        self._disk.__exit__(None, None, None)
-        left = self._folder / f"left{number}.img"
-        with DiskLog(self._disk.log) as log:
-            image_at(log, None, self._disk.base, left, seed=dice.randrange(2**32), **dice.choice(VARIANTS))
+        before, left = self._place(), self._folder / f"left{self._number}.img"
+        self.disk.cut()
+        self.disk.__exit__(None, None, None)
+        with DiskLog(self.disk.log) as log:
+            image_at(log, None, self.disk.base, left, seed=dice.randrange(2**32), **dice.choice(VARIANTS))
         shutil.rmtree(before)
-        self._disk = self._next(left)
+        self._begin(left)
         left.unlink()
 
     def renew(self) -> None:
-        """Be an empty one; nobody has anything on it open."""
-        self._disk.__exit__(None, None, None)
-        shutil.rmtree(self._place(self._number))
-        self._disk = self._next(None)
+        """Be a disk as the first one was; nobody has anything on it open."""
+        self.disk.__exit__(None, None, None)
+        shutil.rmtree(self._place())
+        self._begin(self._first)
 
-    def _next(self, image: Path | None) -> LoggedDisk:
+    def _begin(self, image: Path | None) -> None:
         self._number += 1
-        place = self._place(self._number)
-        place.mkdir(parents=True)
-        return LoggedDisk(place, self._size_mb, options=OPTIONS, image=image).__enter__()
+        self._place().mkdir(parents=True)
+        self.disk = self._make(self._place(), image).__enter__()
 
-    def _place(self, number: int) -> Path:
-        return self._folder / f"disk{number}"
+    def _place(self) -> Path:
+        return self._folder / f"disk{self._number}"

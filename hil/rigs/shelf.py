@@ -28,6 +28,7 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from hil.emulator import ensure_emulator
+from hil.logged_disk import ServedDisk
 from hil.rig import (
     ARM,
     CLOCK,
@@ -48,7 +49,8 @@ from hil.rigs import virt
 from hil.rigs.asking import Asking
 from hil.rigs.card import Build, Card
 from hil.rigs.clock import set_clock, stop_keeping
-from hil.rigs.lossy_card import LossyCard
+from hil.rigs.lossy import Lossy
+from hil.rigs.sensors import told
 from hil.rigs.virt import SERVER, Key, Virt
 
 CARD_MB: Final = 2048
@@ -136,7 +138,7 @@ class Shelf:
         self._card = Card(self._build, self._folder / "card.img", CARD_MB)
         self._card.put({"authorized_keys": self._key.public, "hostname": b"shelf\n"})
         with ExitStack() as stack:
-            self._disk = stack.enter_context(LossyCard(self._folder, self._card.path))
+            self._disk = stack.enter_context(Lossy(self._folder, _served, self._card.path))
             stack.callback(self._off)
             self._on()
             self._owned = stack.pop_all()
@@ -152,8 +154,8 @@ class Shelf:
     def _on(self, clock: str = "") -> None:
         levels = {LINES[contact]: _level(level) for contact, level in self._levels.items()}
         self._box = Virt(
-            self._build, self._card, self._folder, key=self._key, disk=self._disk.socket, clock=clock, levels=levels,
-            server=self._port,
+            self._build, self._card, self._folder, key=self._key, disk=self._disk.disk.socket, clock=clock,
+            levels=levels, server=self._port,
         ).__enter__()  # fmt: skip
         self._asking = Asking(self._box)
         self._box.wait_up(UP_S)
@@ -247,7 +249,7 @@ class Shelf:
 
     def cut_power(self) -> None:
         """Switch it off at once."""
-        self._disk.cut()
+        self._disk.disk.cut()
         self._off()
 
     def power_on(self, *, clock_lost: bool = False) -> None:
@@ -293,15 +295,11 @@ class Shelf:
 
     def sense(self, *, celsius: float = 45.0, weak: bool = False) -> None:
         """Have its sensors tell this temperature, and whether the supply is too weak."""
-        told = {
-            "class/thermal/thermal_zone0/type": "cpu-thermal",
-            "class/thermal/thermal_zone0/temp": f"{celsius * 1000:.0f}",
-            "class/hwmon/hwmon0/name": "rpi_volt",
-            "class/hwmon/hwmon0/in0_lcrit_alarm": str(int(weak)),
-        }
         # A rename, because what is being written reads as nothing for a moment.
-        put = "".join(f"echo {text} >{path}.new && mv {path}.new {path}\n" for path, text in told.items())
-        self._there.check(f"mkdir -p {SYSFS}/class/thermal/thermal_zone0 {SYSFS}/class/hwmon/hwmon0; cd {SYSFS}\n{put}")
+        files = told(celsius, weak).items()
+        put = "".join(f"echo {text} >{path}.new && mv {path}.new {path}\n" for path, text in files)
+        folders = f"{SYSFS}/class/thermal/thermal_zone0 {SYSFS}/class/hwmon/hwmon0"
+        self._there.check(f"mkdir -p {folders}; cd {SYSFS}\n{put}")
 
     def panic(self) -> None:
         """Have its kernel stop for good, and wait until a watchdog has reset it and it is up again."""
@@ -314,6 +312,10 @@ class Shelf:
         box.wait_up(UP_S)
         stop_keeping(box)
         self.set_clock(0.0)
+
+
+def _served(place: Path, image: Path | None) -> ServedDisk:
+    return ServedDisk(place, image=image)
 
 
 def _level(level: int | None) -> int:

@@ -23,15 +23,20 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
+from hil.logged_disk import LoggedDisk
 from hil.rig import ARM, KILL, LOSSY, NETWORK, NUMB, PINS, POWER, PROCESSES, SECOND, SENSORS, STORAGE, SUPPLY
-from hil.rigs.lossy import LossyDisk
+from hil.rigs.lossy import Lossy
 from hil.rigs.nspawn import HIL, OPERATOR, Host, Network
+from hil.rigs.sensors import told
 from hil.trixie import ROOT
 from mmpi.device.virtual_pins import VirtualPanel
 
 UNITS: Final = ("mmpi-guardian", "mmpi-quoter", "mmpi-telemetry", "mmpi-broker")
 STATE: Final = ("var/lib/mmpi", "run/mmpi", "etc/credstore")
 DISK_MB: Final = 256
+MOUNT: Final = ("noatime", "lazytime", "noauto_da_alloc")
+"""As the image mounts its data, but that a file in another's place may be empty after a cut if nobody has flushed it:
+no standard promises more, and not every file system gives more."""
 LEFT_MB: Final = 1
 """Of a disk that is full: less than the box asks for, and than it may take."""
 SYSFS: Final = "var/lib/hil-sysfs"
@@ -69,10 +74,14 @@ Environment=PYTHONPATH=/usr/local/lib/hil
 """
 
 
+def _mounted(place: Path, image: Path | None) -> LoggedDisk:
+    return LoggedDisk(place, DISK_MB, options=MOUNT, image=image)
+
+
 class Box(Host):
     """A stock host that sees this checkout and its Python."""
 
-    def __init__(self, network: Network, folder: Path, disk: LossyDisk, checkout: Path) -> None:
+    def __init__(self, network: Network, folder: Path, disk: Lossy[LoggedDisk], checkout: Path) -> None:
         """`disk` is for its state; `checkout` has the package that is run, with this one's units."""
         super().__init__(network, folder, "box", 1)
         self._disk, self._checkout = disk, checkout
@@ -82,7 +91,7 @@ class Box(Host):
         # A mutant is seen where the checkout is expected, by a virtual environment that does not know of it.
         more = [] if self._checkout == ROOT else [f"--bind-ro={self._checkout / 'mmpi'}:{ROOT / 'mmpi'}"]
         seen = [f"--bind-ro={path}" for path in sorted(bound)]
-        return [*super()._options(), f"--bind={self._disk.path}:/var/lib/mmpi", *seen, *more]
+        return [*super()._options(), f"--bind={self._disk.disk.path}:/var/lib/mmpi", *seen, *more]
 
     def _furnish(self) -> None:
         super()._furnish()
@@ -110,7 +119,7 @@ class Station:
         self.venue_url: Final = f"https://{OPERATOR}:{port}"
         self._network: Final = network
         self._port: Final = port
-        self._disk: Final = LossyDisk(folder, DISK_MB)
+        self._disk: Final = Lossy(folder, _mounted)
         self._box: Final = Box(network, folder, self._disk, checkout)
         self._levels: dict[str, int | None] = {}
         self._dice = random.Random(1)
@@ -204,7 +213,7 @@ class Station:
 
     def ledger(self, target: Path) -> Path:
         """Return a copy of its ledger below `target`; the services are at rest."""
-        shutil.copytree(self._disk.path / "journal", target / "ledger")
+        shutil.copytree(self._disk.disk.path / "journal", target / "ledger")
         return target / "ledger"
 
     # Doing --------------------------------------------------------------------------------------------------------
@@ -224,7 +233,7 @@ class Station:
 
     def cut_power(self) -> None:
         """Switch it off at once."""
-        self._disk.cut()
+        self._disk.disk.cut()
         self._box.cut()
 
     def power_on(self, *, clock_lost: bool = False) -> None:
@@ -246,10 +255,10 @@ class Station:
 
     def fill_disk(self, *, full: bool) -> None:
         """Leave no room on its disk, or give it back."""
-        ballast = self._disk.path / "ballast"
+        ballast = self._disk.disk.path / "ballast"
         ballast.unlink(missing_ok=True)
         if full:
-            room = os.statvfs(self._disk.path)
+            room = os.statvfs(self._disk.disk.path)
             with ballast.open("wb") as file:
                 os.posix_fallocate(file.fileno(), 0, room.f_bavail * room.f_frsize - LEFT_MB * 2**20)
 
@@ -273,12 +282,7 @@ class Station:
 
     def sense(self, *, celsius: float = 45.0, weak: bool = False) -> None:
         """Have its sensors tell this temperature, and whether the supply is too weak."""
-        for path, text in {
-            "class/thermal/thermal_zone0/type": "cpu-thermal",
-            "class/thermal/thermal_zone0/temp": f"{celsius * 1000:.0f}",
-            "class/hwmon/hwmon0/name": "rpi_volt",
-            "class/hwmon/hwmon0/in0_lcrit_alarm": str(int(weak)),
-        }.items():
+        for path, text in told(celsius, weak).items():
             self._box.write(f"{SYSFS}/{path}.new", f"{text}\n")
             place = self._box.root / SYSFS / path
             place.with_name(f"{place.name}.new").replace(place)

@@ -10,16 +10,16 @@ from hil.rig import SENSORS
 from hil.scenarios import scenario
 from hil.stage import Stage
 
-SEEN_S = 5.0
-"""The guardian reads the machine every 2 s, and a rig takes its time to show something."""
+SEEN_S = 4.0
+"""The guardian reads the machine every 2 s."""
 HELD_S = 30.0
 """So long undervoltage counts after it was last seen."""
 
 
 def _pauses(stage: Stage, cause: str, what: str, **sensed: Any) -> None:
     """See that it pauses for this, places nothing meanwhile, and goes on by itself when it is over."""
-    at = stage.timeline.trouble(what)
     stage.rig.sense(**sensed)
+    at = stage.timeline.trouble(what)
     stage.zero_within(at, SEEN_S)
     stage.wait(lambda: cause in stage.causes(), 5, f"the cause {cause}")
     stage.stay(lambda: not stage.live(), 5, f"an order with the cause {cause}")
