@@ -4,7 +4,8 @@
     python -m hil.campaign --list                        # the troubles
     python -m hil.campaign --repeat campaign/hil/failures/003.json
 
-Exit 0 = every promise was kept, 1 = one was broken, 2 = wrong usage, 4 = this machine cannot do it, 130 = Ctrl-C.
+Exit 0 = every promise was kept, 1 = one was broken, whatever else befell, 2 = wrong usage, 4 = nothing was played, or
+not all, because this machine cannot do it or the rig broke down, 130 = Ctrl-C.
 
 Invariant: what was found is on the disk before anything else is played, and whatever did not run is told as such.
 """
@@ -12,9 +13,7 @@ Invariant: what was found is on the disk before anything else is played, and wha
 import argparse
 import json
 import math
-import os
 import signal
-import socket
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -25,19 +24,37 @@ from typing import Any, Final, NoReturn, Protocol
 
 import msgspec
 
-from hil.kept import STATE, OtherError, Played, State, begin, in_lines, in_words, keep, keep_failure, key, summary
+from hil.kept import (
+    BROKE_DOWN,
+    STATE,
+    OtherError,
+    Played,
+    State,
+    begin,
+    held,
+    in_lines,
+    in_words,
+    keep,
+    keep_failure,
+    key,
+    summary,
+)
 from hil.plans import Plan, draw, inexpressible, read_plan, told
 from hil.play import Outcome, Player
 from hil.report import FAILED, PASSED
-from hil.rigs.opening import RIGS, open_rig
+from hil.rigs.opening import BENCH, RIGS, free_port, open_rig
 from hil.shrink import Shrunk, shrink
 from hil.trixie import ROOT
 from hil.troubles import ALL, Trouble
 from image.debian import UnavailableError
 
 FOLDER: Final = Path("campaign") / "hil"
-PORTS: Final = range(18444, 18500)
-"""Of the venue: below those that the kernel gives to whoever asks, and not that of `make hil`."""
+RIG: Final = "nspawn"
+REFUSED: Final = {
+    "virt": "the campaign is not for the rig virt: with its cable pulled it has no shell, and while it boots, for"
+    " minutes, nothing else can begin; allowed: --rig nspawn"
+}
+"""Rigs that there are, and why no plan can be played on them as it is drawn."""
 MOST_HOURS: Final = 1000.0
 KEPT, BROKEN, USAGE, UNABLE, ENDED = 0, 1, 2, 4, 130
 
@@ -78,16 +95,15 @@ class Campaign:
         plan = draw(seed, number, self.state.key["abilities"].split())
         self._say(f"plan {number}: {told(plan)}")
         outcome = self._player.play(plan, seed + number)
-        played = Played(number, plan, FAILED if outcome.why else PASSED, outcome.why, outcome.seconds, outcome.verdicts)
+        result, why = _judged(outcome)
+        played = Played(number, plan, result, why, outcome.seconds, outcome.verdicts)
         self.state.played.append(played)
-        if outcome.why:
-            self._say(f"plan {number}: {FAILED}: {outcome.why}")
-            self._failed(played, Shrunk(plan, outcome, ended="not shrunk: it was cut short by Ctrl-C"))
+        self._say(f"plan {number}: {result} in {outcome.seconds:.0f} s" + f": {why}" * bool(why))
+        if result == FAILED:
+            self._failed(played, Shrunk(plan, outcome, ended="it was cut short by Ctrl-C"))
             found = shrink(plan, outcome, partial(self._again, number), lambda: time.monotonic() < self._until)
             self._failed(played, found)
             self._say(f"plan {number}: {played.shrunk}")
-        else:
-            self._say(f"plan {number}: {PASSED} in {outcome.seconds:.0f} s")
         keep(self._folder, self.state)
 
     def _failed(self, played: Played, found: Shrunk) -> None:
@@ -97,8 +113,14 @@ class Campaign:
 
     def _again(self, number: int, plan: Plan) -> Outcome:
         outcome = self._player.play(plan, self.state.seed + number)
-        self._say(f"  {told(plan)}: {outcome.why or PASSED}")
+        self._say(f"  {told(plan)}: {': '.join(filter(None, _judged(outcome)))}")
         return outcome
+
+
+def _judged(outcome: Outcome) -> tuple[str, str]:
+    """Return a result, and why: a promise that was broken before the rig broke down is broken."""
+    result = FAILED if outcome.why else BROKE_DOWN if outcome.lost else PASSED
+    return result, "; ".join(filter(None, [outcome.why, outcome.lost]))
 
 
 # The command ----------------------------------------------------------------------------------------------------------
@@ -123,16 +145,16 @@ def _seed(text: str) -> int:
 
 
 def _rig(text: str) -> str:
-    if text in RIGS:
+    if text in (*RIGS, BENCH):
         return text
-    raise argparse.ArgumentTypeError(f"{text}; allowed: {', '.join(RIGS)}")
+    raise argparse.ArgumentTypeError(f"{text}; allowed: {RIG}")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Return the exit code."""
     parser = _Parser(prog="hil campaign", description="Random interleavings of troubles, played on a rig.")
     parser.add_argument("--hours", type=_hours, metavar="N", help="begin plans for so long")
-    parser.add_argument("--rig", type=_rig, help=f"the machine: {', '.join(RIGS)} (default: nspawn)")
+    parser.add_argument("--rig", type=_rig, help=f"the machine: {RIG} (default); others say why they cannot")
     parser.add_argument("--seed", type=_seed, help="of all plans (default: that of the folder's campaign, or 1)")
     parser.add_argument("--folder", type=Path, default=FOLDER, help="of state and failures (default: %(default)s)")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
@@ -170,19 +192,28 @@ class _Interrupts:
 
 
 def _run(args: argparse.Namespace) -> int:
-    until = time.monotonic() + args.hours * 3600
-    rig, path = args.rig or "nspawn", args.folder / STATE
-    seed = args.seed if args.seed is not None else _seed_of(path)
+    with held(args.folder):
+        return _go_on(args)
+
+
+def _go_on(args: argparse.Namespace) -> int:
+    rig, seed = args.rig or RIG, args.seed if args.seed is not None else _seed_of(args.folder / STATE)
     wanted = key(seed, rig)
     state = begin(args.folder, wanted)
-    port, code, not_run = _port(), KEPT, list[str]()
+    port, code, not_run = free_port(), KEPT, list[str]()
     player = Player(partial(_opened, rig, port), port)
+    say: Callable[[str], None] = _say if sys.stderr.isatty() and not args.json else lambda _: None
     try:
+        say("the rig is made ready")
         can = player.rig()[0].can
         not_run = [f"trouble {name}: {why}" for name, why in inexpressible(can).items()]
         state = begin(args.folder, wanted | {"abilities": " ".join(sorted(can))})
-        loud = sys.stderr.isatty() and not args.json
-        Campaign(player, args.folder, state, until, _say if loud else lambda _: None).run()
+        before = len(state.played)
+        say(f"the rig is ready; plans are begun for {args.hours:g} h from now on")
+        Campaign(player, args.folder, state, time.monotonic() + args.hours * 3600, say).run()
+        if len(state.played) == before:
+            code = UNABLE
+            not_run.append(f"any plan: none could be begun within {args.hours:g} h")
     except UnavailableError as error:
         code = UNABLE
         not_run.append(f"everything: {error}" if not state.played else f"what was to follow: {error}")
@@ -193,7 +224,14 @@ def _run(args: argparse.Namespace) -> int:
         player.close()
     told_of = summary(state, not_run)
     print(json.dumps(told_of) if args.json else in_lines(told_of))
-    return BROKEN if told_of["failed"] and code == KEPT else code
+    return _code(code, told_of["failed"], told_of["broke_down"])
+
+
+def _code(code: int, failed: int, broke_down: int) -> int:
+    """Return the exit code: a broken promise hides behind no rig that is not there."""
+    if code == ENDED:
+        return code
+    return BROKEN if failed else UNABLE if broke_down else code
 
 
 def _seed_of(path: Path) -> int:
@@ -203,15 +241,9 @@ def _seed_of(path: Path) -> int:
 
 
 def _opened(rig: str, port: int, folder: Path) -> Any:
+    if rig in REFUSED:
+        raise UnavailableError(REFUSED[rig])
     return open_rig(rig, folder, port, ROOT)
-
-
-def _port() -> int:
-    """Return a port that nobody has, and that another campaign which begins now is not likely to take."""
-    for port in sorted(PORTS, key=lambda port: (port - os.getpid()) % len(PORTS)):
-        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
-            return port
-    raise OSError(f"ports {PORTS.start} to {PORTS.stop - 1} of 127.0.0.1 are all taken; allowed: one that is free")
 
 
 def _say(line: str) -> None:
@@ -245,7 +277,7 @@ def _repeat(path: Path, rig: str | None, *, as_json: bool) -> int:
         raise ValueError(f"--repeat {path}: {error.strerror}; allowed: a file of a campaign's failures") from None
     except (ValueError, KeyError, TypeError, argparse.ArgumentTypeError) as error:
         raise ValueError(f"--repeat {path}: {error}; allowed: a file of a campaign's failures") from None
-    port = _port()
+    port = free_port()
     player = Player(partial(_opened, rig, port), port)
     try:
         can = player.rig()[0].can
@@ -260,10 +292,11 @@ def _repeat(path: Path, rig: str | None, *, as_json: bool) -> int:
         return ENDED
     finally:
         player.close()
-    result = {"plan": told(plan), "result": FAILED if outcome.why else PASSED, "why": outcome.why}
+    result, why = _judged(outcome)
+    said = {"plan": told(plan), "result": result, "why": why}
     exposures = [msgspec.to_builtins(each) for each in outcome.verdicts]
-    print(json.dumps(result | {"verdicts": exposures}) if as_json else "\n".join(filter(None, result.values())))
-    return BROKEN if outcome.why else KEPT
+    print(json.dumps(said | {"verdicts": exposures}) if as_json else "\n".join(filter(None, said.values())))
+    return _code(KEPT, result == FAILED, result == BROKE_DOWN)
 
 
 if __name__ == "__main__":

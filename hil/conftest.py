@@ -7,12 +7,13 @@ from typing import Any
 import msgspec
 import pytest
 
-from hil.report import FAILED, NOT_RUN, Result, keep, page
+from hil.report import FAILED, NOT_RUN, Result, keep, page, read
 from hil.scenarios import SHORT, load
 
 RIGS = ("nspawn", "virt", "bench")
 OUT = Path(__file__).resolve().parents[1] / "dist" / "hil"
 RESULT = "hil result"
+ENDED = "the run was ended before it was played to its end"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -22,11 +23,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--short", action="store_true", help="play a few scenarios only, in some minutes")
     group.addoption("--seed", type=int, default=1, help="of the market and of every chance in a scenario")
     group.addoption("--checkout", type=Path, default=None, help="have the package of another one played: a mutant")
-    group.addoption("--report", type=Path, default=OUT, help="folder of the report (default: dist/hil)")
+    group.addoption("--report", type=Path, help="folder of the report (default: dist/hil, or dist/hil-checkout)")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Have results come together where tests are told of, wherever they are played."""
+    """Have results come together where tests are told of, wherever they are played; UsageError if that cannot be."""
+    checkout: Path | None = config.getoption("--checkout")
+    if checkout is not None and not (checkout / "mmpi" / "__init__.py").exists():
+        raise pytest.UsageError(f"--checkout {checkout}: has no mmpi/__init__.py; allowed: a folder that has one")
+    if checkout is not None and (rig := config.getoption("--rig")) != "nspawn":
+        raise pytest.UsageError(f"--checkout {checkout}: --rig {rig} plays no other checkout; allowed: --rig nspawn")
     if not hasattr(config, "workerinput"):
         config.pluginmanager.register(Together(config), "hil-report")
 
@@ -54,35 +60,64 @@ def record(request: pytest.FixtureRequest) -> Iterator[list[Result]]:
 
 
 class Together:
-    """Collects what was played, of several processes, too, and writes the report with what did not run."""
+    """Collects what was played, of several processes, too, and keeps the report with what did not run."""
 
     def __init__(self, config: pytest.Config) -> None:
-        self._config, self._rig = config, config.getoption("--rig")
-        self._played: list[Result] = []
+        self._rig: str = config.getoption("--rig")
+        other = config.getoption("--checkout") is not None
+        self._folder: Path = config.getoption("--report") or (OUT.with_name("hil-checkout") if other else OUT)
+        self._file = self._folder / "results.json"
+        self._chosen: set[str] = set()
+        self._told: set[str] = set()
+        try:
+            keep(self._file, [])
+        except (OSError, ValueError) as error:
+            told = f"{self._file.name} of other runs cannot be used: {error}"
+            raise pytest.UsageError(f"--report {self._folder}: {told}; allowed: another folder") from None
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        """Remember what is going to be played."""
+        self._chosen |= {name for item in session.items if (name := _named(item.nodeid))}
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_xdist_node_collection_finished(self, ids: list[str]) -> None:
+        """Remember what is going to be played, of several processes."""
+        self._chosen |= {name for each in ids if (name := _named(each))}
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Take a test's results, or why it was skipped before it had any."""
+        """Keep a test's results, or why it was skipped before it had any."""
         if report.when == "teardown":
             words = [str(text) for name, text in report.user_properties if name == RESULT]
-            self._played += [msgspec.json.decode(each, type=Result) for each in words]
+            self._keep([msgspec.json.decode(each, type=Result) for each in words])
         elif report.when == "setup" and report.outcome != "passed" and (name := _named(report.nodeid)):
-            why = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr).splitlines()[-1]
             result = NOT_RUN if report.outcome == "skipped" else FAILED
-            self._played.append(Result(self._rig, name, result, why.removeprefix("Skipped: ")))
+            self._keep([Result(self._rig, name, result, _reason(report))])
+
+    def _keep(self, results: list[Result]) -> None:
+        self._told |= {each.scenario for each in results}
+        if results:
+            keep(self._file, results)
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        """Write it; what is in the folder of other runs stands until it is played anew."""
+        """Write the page; what other runs have played stands until it is played anew."""
         if session.config.getoption("collectonly"):
             return
-        folder: Path = self._config.getoption("--report")
-        known = keep(folder / "results.json", []) if (folder / "results.json").exists() else []
-        told = {(self._rig, each.scenario) for each in self._played} | {(each.rig, each.scenario) for each in known}
-        missed = [Result(self._rig, name, NOT_RUN, "it was not chosen") for name in load()]
-        missed = [each for each in missed if (each.rig, each.scenario) not in told]
-        whole = [each for each in keep(folder / "results.json", [*self._played, *missed]) if each.scenario in load()]
-        (folder / "report.html").write_text(page(whole, load(), RIGS), encoding="utf-8")
-        told_of = f"{len(self._played)} of {len(load())} scenarios told of on {self._rig}"
-        print(f"\nhil: {folder.name}/report.html: {told_of}")
+        played = len(self._told)
+        self._keep([Result(self._rig, name, NOT_RUN, ENDED) for name in sorted(self._chosen - self._told)])
+        known = {(each.rig, each.scenario) for each in read(self._file)}
+        missed = [name for name in load() if (self._rig, name) not in known]
+        self._keep([Result(self._rig, name, NOT_RUN, "it was not chosen") for name in missed])
+        whole = [each for each in read(self._file) if each.scenario in load()]
+        (self._folder / "report.html").write_text(page(whole, load(), RIGS), encoding="utf-8")
+        print(f"\nhil: {self._folder.name}/report.html: {played} of {len(load())} scenarios told of on {self._rig}")
+
+
+def _reason(report: pytest.TestReport) -> str:
+    """Return why a test did not begin."""
+    if isinstance(report.longrepr, tuple):
+        return str(report.longrepr[2]).removeprefix("Skipped: ")
+    lines = [line for line in str(report.longrepr).splitlines() if line.startswith("E ")]
+    return lines[0].removeprefix("E").strip() if lines else str(report.longrepr)[-500:]
 
 
 def _named(nodeid: str) -> str:

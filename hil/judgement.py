@@ -23,8 +23,9 @@ from hil.troubles import (
     ALL,
     ARMED,
     BUTTON,
-    DEAD_MAN_S,
+    DEAD_MAN_ALLOWED_S,
     DISK,
+    ENDS,
     GUARDIAN,
     LINK,
     MACHINE,
@@ -73,20 +74,31 @@ class Verdict(msgspec.Struct):
 Samples = Sequence[tuple[float, int]]
 
 
-def judge(spans: Sequence[Span], samples: Samples, put_right_at: float) -> list[Verdict]:
-    """Return a verdict on each trouble that promises something; `put_right_at` is when the owner came."""
-    judged = [_since_power(each, spans) for each in spans]
+def judge(spans: Sequence[Span], samples: Samples, judged_at: float) -> list[Verdict]:
+    """Return a verdict on each trouble that promises something; until `judged_at` no owner has armed."""
+    judged, whole = _judged(spans)
+    return [
+        _once(each, whole, samples) if ALL[each.trouble].until == ONCE else _held(each, whole, samples, judged_at)
+        for each in judged
+    ]
+
+
+def due(spans: Sequence[Span]) -> float:
+    """Return the last deadline of those whose promise outlives them: before it nobody can judge; 0 if there is none."""
+    judged, whole = _judged(spans)
+    return max((_deadline(each, whole) for each in judged if ALL[each.trouble].until != ENDS), default=0.0)
+
+
+def _judged(spans: Sequence[Span]) -> tuple[list[Span], list[Span]]:
+    """Return the spans of the troubles that promise something, and all that may cost these time."""
+    known = [_since_power(each, spans) for each in spans]
     # A disk that takes no write is exchanged with the box switched off.
-    whole = judged + [
+    off = [
         Span("power", each.ending, each.ending, each.ended, each.ended)
         for each in spans
         if {DISK, MACHINE} <= ALL[each.trouble].holds
     ]
-    return [
-        _once(each, whole, samples) if ALL[each.trouble].until == ONCE else _held(each, whole, samples, put_right_at)
-        for each in judged
-        if ALL[each.trouble].zero_s is not None
-    ]
+    return [each for each in known if ALL[each.trouble].zero_s is not None], known + off
 
 
 def _since_power(span: Span, spans: Iterable[Span]) -> Span:
@@ -98,9 +110,9 @@ def _since_power(span: Span, spans: Iterable[Span]) -> Span:
     return span
 
 
-def _held(span: Span, spans: Sequence[Span], samples: Samples, put_right_at: float) -> Verdict:
+def _held(span: Span, spans: Sequence[Span], samples: Samples, judged_at: float) -> Verdict:
     """Judge a trouble while which no order may be."""
-    until = min(_until(span, spans, put_right_at), put_right_at)
+    until = min(_until(span, spans, judged_at), judged_at)
     deadline = _deadline(span, spans)
     last = max((at for at, live in samples if span.begun <= at < until - EDGE_S and live), default=span.begun)
     verdict = Verdict(span.trouble, round(last - span.begun, 3), round(deadline - span.begun, 3))
@@ -144,7 +156,7 @@ def _deadline(span: Span, spans: Iterable[Span]) -> float:
         if what.tail_s and (what.slows_dead_man or not alone) and other.ended + what.tail_s > span.begun:
             deadline = max(deadline, other.ended + what.tail_s)
         elif not alone and _hinders(other, trouble) and other.ended + RECOVERY_S > span.begun:
-            deadline = max(deadline, max(span.begun, other.begun) + DEAD_MAN_S)
+            deadline = max(deadline, max(span.begun, other.begun) + DEAD_MAN_ALLOWED_S)
     return deadline + SLACK_S
 
 
@@ -154,13 +166,13 @@ def _hinders(other: Span, trouble: Trouble) -> bool:
     return other.trouble in OFF or bool(ALL[other.trouble].holds & hindering)
 
 
-def _until(span: Span, spans: Sequence[Span], put_right_at: float) -> float:
+def _until(span: Span, spans: Sequence[Span], judged_at: float) -> float:
     """Return until when no order may be because of a trouble."""
     trouble = ALL[span.trouble]
     until = span.ending
     if trouble.until == ARMED and _was_seen(span, spans):
         armed = (max(each.at, span.ending) for each in spans if each.trouble == "arm" and each.ending > span.ending)
-        until = min(armed, default=put_right_at)
+        until = min(armed, default=judged_at)
     if trouble.at_most_s is not None:
         until = min(until, span.begun + trouble.at_most_s)
     if not trouble.holds & LASTING or _not_kept(span, spans):

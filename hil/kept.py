@@ -4,13 +4,14 @@
 its timeline and the line that plays it again.
 
 Invariant: a file is written whole or not at all, and the results of one campaign never stand beside those of another:
-of another seed, rig or source. It must not know how a plan is played.
+of another seed, rig or source, nor of two that run at once. It must not know how a plan is played.
 """
 
-import hashlib
+import fcntl
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,20 +21,22 @@ from hil.judgement import Verdict
 from hil.plans import Plan, told
 from hil.report import FAILED
 from hil.shrink import Shrunk
+from hil.source import digest
 from hil.trixie import ROOT
 
 STATE: Final = "campaign.json"
 FAILURES: Final = "failures"
+BROKE_DOWN: Final = "rig broke down"
+"""A result: nothing is known of the box."""
 SOURCES: Final[Mapping[str, tuple[str, ...]]] = {
     "package": ("mmpi/**/*.py",),
-    "scenarios": (
-        "hil/scenarios/*.py", "hil/stage.py", "hil/troubles.py", "hil/plans.py", "hil/play.py", "hil/judgement.py",
-    ),
-}  # fmt: skip
+    "units": ("systemd/**/*", "scripts/install-service"),
+    "scenarios": ("hil/**/*.py",),
+}
 
 
 class OtherError(Exception):
-    """The folder has another campaign; the text says what differs."""
+    """The folder has another campaign, or is another's; the text says what differs."""
 
 
 class Played(msgspec.Struct):
@@ -58,7 +61,6 @@ class State(msgspec.Struct):
     played: list[Played] = []
     cut_short: list[str] = []
     """What was begun and not played to its end, by Ctrl-C; it is played anew."""
-
 
     @property
     def seed(self) -> int:
@@ -87,13 +89,24 @@ class Failure(msgspec.Struct):
 
 def key(seed: int, rig: str, root: Path = ROOT) -> dict[str, str]:
     """Return what a campaign's results hold for, beside what the rig can."""
-    made = {"seed": str(seed), "rig": rig}
-    for name, patterns in SOURCES.items():
-        digest = hashlib.sha256()
-        for path in sorted(path for pattern in patterns for path in root.glob(pattern)):
-            digest.update(f"{path.relative_to(root)}\0{path.stat().st_size}\0".encode() + path.read_bytes())
-        made[name] = digest.hexdigest()[:16]
-    return made
+    return {"seed": str(seed), "rig": rig} | {name: digest(root, patterns) for name, patterns in SOURCES.items()}
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Have a folder for one campaign; OtherError if another one that runs has it. It is given back however we end."""
+    folder.mkdir(parents=True, exist_ok=True)
+    place = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        try:
+            fcntl.flock(place, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise OtherError(
+                f"--folder {folder}: in use by another campaign; allowed: another --folder, or that one's end"
+            ) from None
+        yield
+    finally:
+        os.close(place)
 
 
 def begin(folder: Path, wanted: dict[str, str]) -> State:
@@ -138,9 +151,13 @@ def keep_failure(folder: Path, state: State, number: int, whole: Plan, shrunk: S
 def in_words(shrunk: Shrunk) -> str:
     """Return how far a failure was shrunk."""
     tried = f"{shrunk.replays} replays"
-    if not shrunk.repeated:
-        return f"did not repeat: {tried}" + (f", then {shrunk.ended}" if shrunk.ended else "")
-    return f"{told(shrunk.plan)}; {tried}, then {shrunk.ended or 'no smaller one fails'}"
+    if shrunk.repeated:
+        said = f"{told(shrunk.plan)}; {tried}, then {shrunk.ended or 'no smaller one fails'}"
+    elif shrunk.replays:
+        said = f"did not repeat: {tried}" + (f", then {shrunk.ended}" if shrunk.ended else "")
+    else:
+        said = f"not played again: {shrunk.ended}"
+    return "; on the way: ".join([said, *shrunk.aside])
 
 
 def _write(path: Path, data: bytes) -> None:
@@ -159,10 +176,12 @@ def _write(path: Path, data: bytes) -> None:
 def summary(state: State, not_run: list[str]) -> dict[str, Any]:
     """Return what is told at the end."""
     failed = [each for each in state.played if each.result == FAILED]
+    down = [each for each in state.played if each.result == BROKE_DOWN]
     return {
-        **{name: state.key.get(name, "") for name in ("seed", "rig", "package", "scenarios")},
+        **{name: state.key.get(name, "") for name in ("seed", "rig", *SOURCES)},
         "played": len(state.played),
         "failed": len(failed),
+        "broke_down": len(down),
         "troubles": dict(sorted(Counter(step.trouble for each in state.played for step in each.plan).items())),
         "worst": worst(verdict for each in state.played for verdict in each.verdicts),
         "failures": [
@@ -170,6 +189,7 @@ def summary(state: State, not_run: list[str]) -> dict[str, Any]:
              "file": f"{FAILURES}/{each.number:03}.json"}
             for each in failed
         ],
+        "breakdowns": [{"number": each.number, "why": each.why} for each in down],
         "not_run": [*not_run, *(f"{each}; it is played anew" for each in state.cut_short)],
     }  # fmt: skip
 
@@ -187,8 +207,9 @@ def worst(verdicts: Iterable[Verdict]) -> dict[str, dict[str, float]]:
 
 def in_lines(told_of: Mapping[str, Any]) -> str:
     """Return a summary as a person reads it."""
+    down = told_of["broke_down"]
     lines = [f"hil campaign: seed {told_of['seed']} on {told_of['rig']}: {told_of['played']} plans played, "
-             f"{told_of['failed']} failed"]  # fmt: skip
+             f"{told_of['failed']} failed" + f", {down} ended by a rig that broke down" * bool(down)]  # fmt: skip
     if counted := told_of["troubles"]:
         lines += ["troubles played: " + ", ".join(f"{name} {count}" for name, count in counted.items())]
     lines += [
@@ -197,4 +218,5 @@ def in_lines(told_of: Mapping[str, Any]) -> str:
     ]
     for each in told_of["failures"]:
         lines += [f"{FAILED}: plan {each['number']} ({each['file']}): {each['why']}", f"  {each['shrunk']}"]
+    lines += [f"{BROKE_DOWN}: plan {each['number']}: {each['why']}" for each in told_of["breakdowns"]]
     return "\n".join([*lines, *(f"not run: {each}" for each in told_of["not_run"])])

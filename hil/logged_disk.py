@@ -59,19 +59,24 @@ class ServedDisk:
         self._mkfs: Final = tuple(mkfs)
         self._given: Final = image
         self._asking: Final = threading.Lock()
+        self._owned = ExitStack()
+        self._served = False
 
     def __enter__(self) -> Self:
         """Return the disk once it can be used; UnavailableError if this machine cannot serve one."""
         ensure_disk_tools(self._tools)
         with ExitStack() as stack:
             self._begin(stack)
-            self._owned = stack.pop_all()
+            self._served, self._owned = True, stack.pop_all()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """End it; a slow flush is not waited for, other troubles stay on."""
+        """End it; a slow flush is not waited for, other troubles stay on. One that has ended is left alone."""
+        if not self._served:
+            return
+        self._served = False
         try:
             self.slow_flush(0)
         finally:

@@ -1,10 +1,13 @@
 """Play: a plan of troubles on a rig: begin with quotes, let it all happen, put it right as an owner would, and judge.
 
 Invariant: what is told of a play is what was seen; a box that does not quote again, a position that is not the venue's,
-an order that is left or a fill that is missing are broken promises whatever the plan was. It must not know campaigns.
+an order that is left or a fill that is missing are broken promises whatever the plan was. A rig that breaks down is
+none of these. It must not know campaigns.
 """
 
+import re
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -14,7 +17,7 @@ from typing import Any, Final
 
 import msgspec
 
-from hil.judgement import Span, Verdict, judge
+from hil.judgement import Span, Verdict, due, judge
 from hil.plans import Plan, Step
 from hil.rig import ARM, KILL, SECOND, SUPPLY
 from hil.rigs.opening import Opened
@@ -26,10 +29,13 @@ from image.debian import UnavailableError
 
 RIGHT_S: Final = 100.0
 """Within which a box that was put right quotes: its quoter is begun anew after 30 s at most."""
-AGREE_S: Final = 30.0
 ANSWER_S: Final = 40.0
 SETTLE_S: Final = 4.0
 """Afterwards an order that is alive is a living quoter's: the last trouble may just have killed it."""
+JUDGED_S: Final = 0.5
+"""Beyond the last deadline the venue is looked at for so long."""
+LATEST_S: Final = 25.0
+"""A deadline is later than that after all was put right only if this file is wrong."""
 LOOK_S: Final = 0.3
 LOG_LINES: Final = 400
 LOG: Final = f"journalctl -o short-monotonic --no-pager -n {LOG_LINES} -u 'mmpi-*'; mmpi status --json"
@@ -39,15 +45,26 @@ BROKER: Final = {"mqtt.password": "a word for the broker"}
 class Outcome(msgspec.Struct):
     """What became of a plan."""
 
-    why: str = ""
-    """What was broken, "" = every promise was kept."""
+    words: str = ""
+    """What was broken beside the promises of single troubles, "" = nothing."""
     seconds: float = 0.0
     verdicts: list[Verdict] = []
     timeline: dict[str, Any] = {}
     log: str = ""
     """What the box's services said, of a plan that failed."""
-    lost: bool = False
-    """The rig itself broke down."""
+    lost: str = ""
+    """How the rig itself broke down, "" = it did not. What was broken until then counts."""
+
+    @property
+    def why(self) -> str:
+        """Return what was broken, "" = every promise was kept that could be judged."""
+        return "; ".join(filter(None, [*(each.broken for each in self.verdicts), self.words]))
+
+    @property
+    def kinds(self) -> frozenset[str]:
+        """Return which promises were broken, without figures, so that those of two plays can be compared."""
+        said = re.sub(r"-?\d[\d.]*(e[-+]?\d+)?", "#", re.split("[;:]", self.words)[0])
+        return frozenset(filter(None, [*(each.trouble for each in self.verdicts if each.broken), said]))
 
 
 class Player:
@@ -60,21 +77,27 @@ class Player:
         self._owned = ExitStack()
 
     def close(self) -> None:
-        """Clear the rig away."""
+        """Clear the rig away; what goes wrong with that is told, and changes nothing of what was found."""
         self._opened = None
-        self._owned.close()
+        owned, self._owned = self._owned, ExitStack()
+        try:
+            owned.close()
+        except Exception as error:
+            print(f"the rig was not cleared away cleanly: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
 
     def rig(self) -> Opened:
         """Return the rig and where it sees the venue; UnavailableError if it cannot be had."""
         if self._opened is None:
-            with ExitStack() as stack:
-                place = tempfile.TemporaryDirectory(prefix="mmpi-hil-", ignore_cleanup_errors=True)
-                folder = Path(stack.enter_context(place))
-                try:
-                    self._opened = stack.enter_context(self._open(folder))
-                except (AssertionError, OSError, subprocess.SubprocessError) as error:
-                    raise UnavailableError(f"the rig does not open: {str(error) or type(error).__name__}") from error
-                self._owned = stack.pop_all()
+            place = tempfile.TemporaryDirectory(prefix="mmpi-hil-", ignore_cleanup_errors=True)
+            folder = Path(self._owned.enter_context(place))
+            try:
+                self._opened = self._owned.enter_context(self._open(folder))
+            except (AssertionError, OSError, subprocess.SubprocessError) as error:
+                self.close()
+                raise UnavailableError(f"the rig does not open: {str(error) or type(error).__name__}") from error
+            except BaseException:
+                self.close()
+                raise
         assert self._opened is not None
         return self._opened
 
@@ -83,24 +106,19 @@ class Player:
         opened = self.rig()
         outcome, began = Outcome(), time.monotonic()
         try:
-            with tempfile.TemporaryDirectory(prefix="mmpi-hil-plan-") as folder:
+            with tempfile.TemporaryDirectory(prefix="mmpi-hil-plan-", ignore_cleanup_errors=True) as folder:
                 _play(opened, self._port, Path(folder), plan, seed, outcome)
         except PromiseBrokenError as error:
-            outcome.why = _more(outcome.why, str(error))
+            outcome.words = str(error)
         except Exception as error:
-            outcome.why = _more(outcome.why, f"the rig broke down: {type(error).__name__}: {error}")
-            outcome.lost = True
-        if outcome.why:
+            outcome.lost = f"the rig broke down: {type(error).__name__}: {error}"
+        if outcome.why or outcome.lost:
             with suppress(Exception):
                 outcome.log = opened[0].shell(LOG)[1]
         outcome.seconds = round(time.monotonic() - began, 1)
         if outcome.lost:
             self.close()
         return outcome
-
-
-def _more(*whys: str) -> str:
-    return "; ".join(filter(None, whys))
 
 
 def _play(opened: Opened, port: int, folder: Path, plan: Plan, seed: int, outcome: Outcome) -> None:
@@ -124,11 +142,23 @@ def _story(stage: Stage, plan: Plan, folder: Path, outcome: Outcome) -> None:
     happen(site, plan, spans)
     put_right_at = stage.timeline.note("all is put right")
     end_all(site, spans)
-    outcome.verdicts = judge(spans, stage.timeline.samples, put_right_at)
-    outcome.why = "; ".join(each.broken for each in outcome.verdicts if each.broken)
+    judged_at = settle(stage, min(due(spans), put_right_at + LATEST_S))
+    outcome.verdicts = judge(spans, stage.timeline.samples, judged_at)
     quote_again(stage)
-    agree(stage)
+    stage.positions_agree()
     stage.finish(folder)
+
+
+def settle(stage: Stage, due_s: float) -> float:
+    """Wait until every promise is due, and the venue was seen after that; return how far what was seen can be judged.
+
+    A venue that is not seen any more is waited for no longer than that takes: then it is not quoting, either.
+    """
+    time.sleep(SETTLE_S * stage.rig.patience)
+    timeline, until = stage.timeline, due_s + JUDGED_S
+    while (seen := max((at for at, _ in timeline.samples), default=0.0)) <= until and timeline.now <= until + SETTLE_S:
+        time.sleep(LOOK_S)
+    return seen
 
 
 def happen(site: Site, plan: Plan, spans: list[Span]) -> None:
@@ -177,7 +207,6 @@ def end_all(site: Site, spans: list[Span]) -> None:
 
 def quote_again(stage: Stage) -> None:
     """Arm if it is latched, resume if it is paused, until it quotes; PromiseBrokenError if it does not."""
-    time.sleep(SETTLE_S * stage.rig.patience)
     within_s = RIGHT_S * stage.rig.patience
     deadline = time.monotonic() + within_s
     while stage.live() < QUOTES:
@@ -189,13 +218,3 @@ def quote_again(stage: Stage) -> None:
             stage.rig.shell("mmpi resume")
         time.sleep(LOOK_S)
     stage.timeline.note("quoting")
-
-
-def agree(stage: Stage) -> None:
-    """See that the box holds what the venue says."""
-
-    def same() -> bool:
-        told = (stage.rig.status().get("instruments") or {}).get("BTC", {}).get("position", "nan")
-        return abs(float(told) - stage.venue.position("BTC")) < 1e-9
-
-    stage.wait(same, AGREE_S, f"a position of {stage.venue.position('BTC')}")

@@ -4,8 +4,8 @@ What did not run is told as such. Results of several runs stand together until t
 Invariant: nothing is left out because it is awkward. It must not know rigs.
 """
 
+import fcntl
 import html
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -40,18 +40,31 @@ class Result(msgspec.Struct):
     why: str = ""
     seed: int = 0
     exposure_s: float | None = None
+    limit_s: float | None = None
+    """Of exposure, beside what it took to bring the trouble about (`took` of the timeline)."""
+    fills: int = 0
     seconds: float = 0.0
     timeline: dict[str, Any] = {}
+    played: str = ""
+    """When, and of what: the source's digest."""
 
 
 def keep(path: Path, results: Sequence[Result]) -> list[Result]:
     """Return these with those of `path` that they do not take the place of, and keep all of them there."""
-    before = msgspec.json.decode(path.read_bytes(), type=list[Result]) if path.exists() else []
-    fresh = {(each.rig, each.scenario) for each in results}
-    whole = [each for each in before if (each.rig, each.scenario) not in fresh] + list(results)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(msgspec.json.encode(whole))
+    with path.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        fresh = {(each.rig, each.scenario) for each in results}
+        whole = [each for each in read(path) if (each.rig, each.scenario) not in fresh] + list(results)
+        new = path.with_suffix(".new")
+        new.write_bytes(msgspec.json.encode(whole))
+        new.replace(path)
     return whole
+
+
+def read(path: Path) -> list[Result]:
+    """Return the results of a file, none if there is no such file; ValueError if it is no such file."""
+    return msgspec.json.decode(path.read_bytes(), type=list[Result]) if path.exists() else []
 
 
 def page(results: Sequence[Result], scenarios: Mapping[str, Scenario], rigs: Sequence[str]) -> str:
@@ -63,7 +76,8 @@ def page(results: Sequence[Result], scenarios: Mapping[str, Scenario], rigs: Seq
     return (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>mmpi: scenarios</title><style>{STYLE}</style>'
         "<h1>What happens to a box when ...</h1><p>Exposure: from the first instant of trouble until the venue was "
-        "first seen without an order of the box. The allowed time is in brackets.</p>"
+        "first seen without an order of the box. The allowed time is in brackets, with what it took to bring the "
+        "trouble about, where a rig is not reached at once.</p>"
         f"<table><tr><th>scenario</th><th>promise</th>{head}</tr>{rows}</table><h2>Timelines</h2>"
         "<p>How many orders were alive at the venue. Red: the trouble. To play one again: "
         f"<code>make hil ARGS=\"--rig RIG -k SCENARIO --seed SEED\"</code>.</p>{drawn}</html>\n"
@@ -80,7 +94,9 @@ def _cell(scenario: Scenario, result: Result | None) -> str:
         why = result.why if result is not None else "nobody played it"
         return f'<td class="not">not run: {html.escape(why)}</td>'
     shown = "" if result.exposure_s is None else f" {result.exposure_s:.2f} s"
-    allowed = "" if scenario.limit_s is None else f" ({scenario.limit_s:g} s)"
+    took = result.timeline.get("took", 0.0)
+    more = f" + {took:.1f} s" if took >= 0.05 else ""
+    allowed = "" if scenario.limit_s is None else f" ({scenario.limit_s:g} s{more})"
     return f'<td class="{result.result}">{result.result}{shown}{allowed}</td>'
 
 
@@ -89,7 +105,8 @@ def _figure(result: Result, scenarios: Mapping[str, Scenario]) -> str:
     known = scenarios.get(result.scenario)
     story = (known.play.__doc__ or "").strip() if known is not None else ""
     why = f'<p class="FAILED">{html.escape(result.why)}</p>' if result.why else ""
-    played = f"<b>{name}</b> on {html.escape(result.rig)}, seed {result.seed}, {result.seconds:.0f} s."
+    told = f"seed {result.seed}, {result.seconds:.0f} s, {result.fills} fills; played {html.escape(result.played)}"
+    played = f"<b>{name}</b> on {html.escape(result.rig)}, {told}."
     caption = f"{played} {html.escape(story)}"
     return f"<figure><figcaption>{caption}</figcaption>{why}{drawing(result.timeline)}</figure>"
 
@@ -130,9 +147,3 @@ def _mark(at: float, what: str, trouble: bool) -> str:
     label = f'<text x="{at}" y="11" font-size="9" fill="{colour}" text-anchor="middle">{html.escape(what[:34])}</text>'
     return f"<g>{title}{line}{label if trouble else ''}</g>"
 
-
-def dump(result: Result) -> str:
-    """Return a result without its timeline, as one line of JSON."""
-    told = msgspec.to_builtins(result)
-    del told["timeline"]
-    return json.dumps(told)

@@ -3,8 +3,8 @@
 First the whole is repeated; then troubles are left out one by one, then times are made shorter. What plays is given, so
 that nothing here needs a rig.
 
-Invariant: what is returned has failed when it was last played, and no more was played than was allowed. It must not
-know what a plan is about.
+Invariant: what is returned has broken, when it was last played, a promise that the first failure broke; a rig that
+breaks down breaks none. No more was played than was allowed. It must not know what a plan is about.
 """
 
 from collections.abc import Callable, Iterator
@@ -12,9 +12,10 @@ from typing import Final
 
 import msgspec
 
-from hil.plans import Plan, Step, clash
+from hil.plans import Plan, Step, clash, told
 from hil.play import Outcome
 from hil.troubles import ALL
+from image.debian import UnavailableError
 
 REPLAYS: Final = 12
 REPEATS: Final = 3
@@ -32,6 +33,8 @@ class Shrunk(msgspec.Struct):
     repeated: bool = False
     ended: str = ""
     """Why no smaller one was tried, "" = none fails."""
+    aside: list[str] = []
+    """What else befell on the way: a rig that broke down, a failure of another kind."""
 
 
 class _EnoughError(Exception):
@@ -41,23 +44,28 @@ class _EnoughError(Exception):
 class _Search:
     def __init__(self, found: Shrunk, play: Callable[[Plan], Outcome], may: Callable[[], bool], most: int) -> None:
         self.found, self._play, self._may, self._most = found, play, may, most
+        self._kinds: Final = found.outcome.kinds
         self._kept: set[Plan] = set()
 
     def fails(self, plan: Plan) -> bool:
-        """Play a plan, and keep it if it fails."""
+        """Play a plan, and keep it if it fails as the first one did."""
         if plan in self._kept:
             return False
         if self.found.replays >= self._most:
             raise _EnoughError(f"{self._most} replays are over")
         if not self._may():
             raise _EnoughError("the time is over")
-        self.found.replays += 1
         outcome = self._play(plan)
-        if outcome.why:
+        self.found.replays += 1
+        fails = not outcome.lost and bool(outcome.kinds & self._kinds)
+        if fails:
             self.found.plan, self.found.outcome, self.found.repeated = plan, outcome, True
-        elif self.found.repeated:
-            self._kept.add(plan)
-        return bool(outcome.why)
+        else:
+            if other := outcome.lost or outcome.why:
+                self.found.aside.append(f"{told(plan)}: {other}")
+            if self.found.repeated:
+                self._kept.add(plan)
+        return fails
 
     def repeats(self) -> bool:
         """Return whether the whole fails again."""
@@ -80,6 +88,8 @@ def shrink(
             search.smaller(_shorter)
     except _EnoughError as error:
         search.found.ended = str(error)
+    except UnavailableError as error:
+        search.found.ended = f"there is no rig any more: {error}"
     return search.found
 
 

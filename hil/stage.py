@@ -71,6 +71,10 @@ class PromiseBrokenError(AssertionError):
     """A scenario saw what must not be."""
 
 
+class NothingShownError(AssertionError):
+    """A scenario did not come about, so that it shows nothing of a promise."""
+
+
 class Stage:
     """One scenario on one rig."""
 
@@ -110,8 +114,32 @@ class Stage:
         )
 
     def live(self) -> int:
-        """Return how many orders the venue was last seen with."""
-        return self.timeline.samples[-1][1] if self.timeline.samples else 0
+        """Return how many orders the venue has, -1 = it was not seen of late."""
+        return -1 if (live := self.timeline.live()) is None else live
+
+    def filled(self) -> None:
+        """Wait until the account has a fill: without one, none can be lost."""
+        self.wait(lambda: self.venue.fills(), 90, "a fill")
+
+    def positions_agree(self) -> None:
+        """See that the box holds what the venue says: nothing was counted twice, and nothing is missing."""
+
+        def agree() -> bool:
+            told = (self.rig.status().get("instruments") or {}).get("BTC", {}).get("position", "nan")
+            return abs(float(told) - self.venue.position("BTC")) < 1e-9
+
+        self.wait(agree, 20, f"a position of {self.venue.position('BTC')}")
+
+    def befall(self, what: str, act: Callable[[], object]) -> float:
+        """Bring a trouble about; return when that began. What it takes is added to what is promised."""
+        at = self.timeline.trouble(what)
+        act()
+        self.timeline.took = self.timeline.now - at
+        return at
+
+    def latched(self) -> bool:
+        """Return whether the box is latched."""
+        return bool(self.rig.status().get("latch") == "latched")
 
     def causes(self) -> list[str]:
         """Return why the box is kept from quoting."""
@@ -134,7 +162,8 @@ class Stage:
         self.rig.drive(SUPPLY, 1 if there else 0)
 
     def arm(self) -> None:
-        """Hold the arm button until the box is armed: its stop must have been proven first."""
+        """Hold the arm button until the box is armed: it must be latched, and its stop proven."""
+        self.wait(self.latched, 10, "a box that is latched")
         for _ in range(round(10 * self.rig.patience)):
             self.rig.drive(ARM, 0)
             time.sleep(HOLD_S)
@@ -155,6 +184,8 @@ class Stage:
 
     def zero_within(self, since: float, seconds: float) -> None:
         """Wait until the venue has no order; PromiseBrokenError if that was later than `seconds` after `since`."""
+        if since == self.timeline.trouble_at:
+            seconds += self.timeline.took
         while (zero := self.timeline.first_zero(since)) is None:
             if (waited := self.timeline.now - since) > seconds + 2.0:
                 left = f"after {waited:.1f} s the venue has {self.live()} orders"

@@ -20,7 +20,6 @@ from hil.rig import (
     PINS,
     POWER,
     PROCESSES,
-    SECOND,
     SENSORS,
     STORAGE,
     SUPPLY,
@@ -30,16 +29,18 @@ from hil.stage import HOLD_S, Stage
 PRESS_S: Final = 1.0
 HUNG_S: Final = 2.5
 """The guardian, or the quoter, waits 1 s for a sign of life of the other."""
-WATCHDOG_S: Final = 4.5
-"""The service watchdog waits 10 s, and was last fed up to 5 s before."""
-DEAD_MAN_S: Final = 10.0
+WATCHDOG_SOONEST_S: Final = 4.5
+"""So long after it hung something may be ended by its watchdog: that waits 10 s, and was last fed up to 5 s before."""
+DEAD_MAN_ALLOWED_S: Final = 10.0
 """8 s at the venue, and what it takes."""
 SENSE_S: Final = 8.0
 """The guardian looks at its sensors every 2 s."""
 TAIL_S: Final = 5.0
 """After errors of the venue's are over: 2.75 s (docs/stop-path.md), and what it takes."""
 LINK_S: Final = 8.5
-"""After sockets could not be had: 7.75 s."""
+"""After sockets could not be had: 7.75 s, and what it takes."""
+CUT_S: Final = 4.5
+"""After every connection was cut, and new ones can be had: 3.25 s, and what it takes."""
 SKEW_S: Final = 3.0
 _ASK_S: Final = 10
 """A command at the box that takes longer is given up."""
@@ -65,7 +66,7 @@ class Site:
     """A stage on which troubles overlap.
 
     Invariant: what cannot be done now, because the box is off or the venue hangs, is done as soon as it can be; of
-    several such acts on one thing the last counts.
+    several such acts on one thing the last counts, and all are done in the order of these.
     """
 
     def __init__(self, stage: Stage) -> None:
@@ -81,12 +82,14 @@ class Site:
         if self.on:
             act()
         else:
+            self._box_missed.pop(thing, None)
             self._box_missed[thing] = act
         return True
 
     def venue(self, thing: str, act: Callable[[], object]) -> bool:
         """Do something to the venue, now or when it answers."""
         if self.hung:
+            self._venue_missed.pop(thing, None)
             self._venue_missed[thing] = act
         else:
             act()
@@ -176,16 +179,6 @@ def _add(
     )  # fmt: skip
 
 
-def _press(site: Site) -> bool:
-    site.drive(SECOND, 0)
-    return site.drive(KILL, None)
-
-
-def _release(site: Site) -> bool:
-    site.drive(KILL, 0)
-    return site.drive(SECOND, None)
-
-
 def _signal(unit: str, name: str) -> Act:
     return lambda site: site.run(f"systemctl kill --kill-whom=main --signal={name} {unit}")
 
@@ -243,7 +236,10 @@ def _fault(name: str, what: str, words: str, tail_s: float = TAIL_S, *, slows_de
 
 def _hands() -> None:
     """Add what a hand does at the box, or a wire."""
-    _add("press", "the button is held", (PINS,), (BUTTON,), (0.3, 8), _press, _release, zero_s=PRESS_S, until=ARMED)
+    _add(
+        "press", "the button is held", (PINS,), (BUTTON,), (0.3, 8), lambda site: site.box(BUTTON, site.stage.press),
+        lambda site: site.box(BUTTON, site.stage.release), zero_s=PRESS_S, until=ARMED,
+    )  # fmt: skip
     _add(
         "wire_cut", "the kill contact's wire is cut", (PINS,), (BUTTON,), (0.3, 8), lambda site: site.drive(KILL, None),
         lambda site: site.drive(KILL, 0), zero_s=PRESS_S, until=ARMED,
@@ -267,7 +263,7 @@ def _processes() -> None:
     for unit, holds in (("mmpi-quoter", QUOTER), ("mmpi-guardian", GUARDIAN)):
         _add(
             f"{holds}_stopped", f"SIGSTOP for the {holds}", (PROCESSES,), (holds,), (0.3, 14), _signal(unit, "STOP"),
-            _signal(unit, "CONT"), zero_s=HUNG_S, at_most_s=WATCHDOG_S,
+            _signal(unit, "CONT"), zero_s=HUNG_S, at_most_s=WATCHDOG_SOONEST_S,
         )  # fmt: skip
         _add(
             f"{holds}_killed", f"SIGKILL for the {holds}", (PROCESSES,), (holds,), (0, 0), _signal(unit, "KILL"),
@@ -290,15 +286,15 @@ def _machine() -> None:
     """Add what becomes of the box's power, cable, disk, sensors, clock and kernel."""
     _add(
         "power", "the power is cut", (POWER,), (MACHINE,), (0.5, 14), lambda site: site.power(on=False),
-        lambda site: site.power(on=True), zero_s=DEAD_MAN_S,
+        lambda site: site.power(on=True), zero_s=DEAD_MAN_ALLOWED_S,
     )  # fmt: skip
     _add(
         "cable", "the cable is pulled", (NETWORK,), (LINK,), (1, 15), _cable(plugged=False), _cable(plugged=True),
-        zero_s=DEAD_MAN_S,
+        zero_s=DEAD_MAN_ALLOWED_S,
     )  # fmt: skip
     _add(
         "deaf", "nothing reaches the box", (NETWORK,), (LINK,), (1, 15), _deaf(on=True), _deaf(on=False),
-        zero_s=DEAD_MAN_S,
+        zero_s=DEAD_MAN_ALLOWED_S,
     )  # fmt: skip
     _add("disk_full", "the disk is full", (STORAGE,), (DISK,), (2, 20), _fill(full=True), _fill(full=False))
     _add(
@@ -310,7 +306,7 @@ def _machine() -> None:
     _add("clock_ahead", "the clock is an hour ahead", (CLOCK,), ("clock",), (2, 14), _clock(3600.0), _clock(0.0))
     _add(
         "panic", "the kernel panics", (KERNEL,), (MACHINE,), (0, 0),
-        lambda site: site.box("kernel", site.stage.rig.panic), zero_s=DEAD_MAN_S, until=ONCE,
+        lambda site: site.box("kernel", site.stage.rig.panic), zero_s=DEAD_MAN_ALLOWED_S, until=ONCE,
     )  # fmt: skip
 
 
@@ -318,11 +314,11 @@ def _venue() -> None:
     """Add what becomes of the venue."""
     _add(
         "venue_hangs", "the venue answers nothing", (PINS,), (SERVER,), (1, 12), lambda site: site.hang(on=True),
-        lambda site: site.hang(on=False), tail_s=DEAD_MAN_S, slows_dead_man=True,
+        lambda site: site.hang(on=False), tail_s=DEAD_MAN_ALLOWED_S, slows_dead_man=True,
     )  # fmt: skip
     _add(
         "sockets_cut", "every socket is cut", (PINS,), ("sockets",), (0, 0),
-        lambda site: site.venue("sockets", site.stage.venue.close_sockets), tail_s=LINK_S,
+        lambda site: site.venue("sockets", site.stage.venue.close_sockets), tail_s=CUT_S,
     )  # fmt: skip
     _fault("http_429", "30% of requests are refused", "http_429:p=0.3")
     _fault("http_5xx", "30% of requests fail and are done", "http_5xx:p=0.3,executed=1")
@@ -331,7 +327,7 @@ def _venue() -> None:
     _fault("cancel_lost", "half of all cancels are lost", "cancel_lost:p=0.5")
     _fault("place_lost", "30% of orders are lost", "place_lost:p=0.3")
     skew = f"clock_skew:s={SKEW_S:g}"
-    _fault("clock_skew", "the venue's clock is 3 s ahead", skew, DEAD_MAN_S + SKEW_S, slows_dead_man=True)
+    _fault("clock_skew", "the venue's clock is 3 s ahead", skew, DEAD_MAN_ALLOWED_S + SKEW_S, slows_dead_man=True)
     _fault("half_open", "sockets are open and deaf, again and again", "half_open:every=6,for=3", LINK_S)
     _fault("refuse_ws", "new sockets are refused", "refuse_ws:at=0,for=60", LINK_S)
     _fault("stale_book", "no book comes", "stale_book:at=0,for=60")

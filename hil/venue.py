@@ -10,6 +10,7 @@ may take for the time. Invariant: it ends with the `with` block.
 It must not know boxes.
 """
 
+import http.client
 import json
 import os
 import re
@@ -17,7 +18,7 @@ import signal
 import ssl
 import subprocess
 import sys
-import urllib.request
+import threading
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -36,12 +37,14 @@ AGE: Final = timedelta(days=90)
 
 
 class Venue:
-    """One server and one account. `seed` decides the market."""
+    """One server and one account. `seed` decides the market, and the chances of faults."""
 
     def __init__(self, folder: Path, address: str, seed: int = 7) -> None:
         self._folder: Final = folder
         self._address: Final = address
         self._seed: Final = seed
+        self._mine: Final = threading.local()
+        self._ways: Final[list[http.client.HTTPSConnection]] = []
         keys = folder / "keys"
         self.account: Final = make_keys(keys, folder / "mmpi-practice" / "agents.json").account
         self.secrets: Final = {
@@ -53,6 +56,7 @@ class Venue:
         words = (
             "practice", "hyperliquid", "--port", str(self.port), "--tls", "--tls-dir", str(self._folder / "tls"),
             "--latency-ms", str(LATENCY_MS), "--weight", "0", "--budget", "0", "--secrets", str(self._folder / "keys"),
+            "--seed", str(self._seed), "--fault-seed", str(self._seed),
         )  # fmt: skip
         env = os.environ | {"XDG_STATE_HOME": str(self._folder), "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
         self._server = subprocess.Popen(
@@ -72,6 +76,8 @@ class Venue:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        for way in self._ways:
+            way.close()
         self._server.kill()
         self._server.wait()
         assert self._server.stdout is not None
@@ -88,7 +94,7 @@ class Venue:
 
     def faults(self, *wanted: str) -> None:
         """Have these take the place of all faults (docs/practice.md)."""
-        self._ask("/control/fault", {"faults": list(wanted)})
+        self._ask("/control/fault", {"faults": list(wanted), "seed": self._seed})
 
     def struck(self) -> int:
         """Return how often the faults in force have struck."""
@@ -116,12 +122,36 @@ class Venue:
                    each["coin"] == coin)  # fmt: skip
 
     def _ask(self, path: str, body: dict[str, Any] | None = None) -> Any:
+        """Return the answer; OSError if there is none. Each thread has a connection of its own, which is kept."""
         data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(f"https://127.0.0.1:{self.port}{path}", data)
-        request.add_header("Content-Type", "application/json")
-        with urllib.request.urlopen(request, timeout=ASK_S, context=self._tls) as answer:
-            text = answer.read()
+        kept = getattr(self._mine, "way", None) is not None
+        try:
+            text = self._answer(path, data)
+        except TimeoutError:
+            raise
+        except OSError:
+            if not kept:
+                raise
+            # One that was kept may have ended meanwhile.
+            text = self._answer(path, data)
         return json.loads(text) if text else None
+
+    def _answer(self, path: str, data: bytes | None) -> bytes:
+        if (way := getattr(self._mine, "way", None)) is None:
+            way = http.client.HTTPSConnection("127.0.0.1", self.port, timeout=ASK_S, context=self._tls)
+            self._mine.way = way
+            self._ways.append(way)
+        try:
+            way.request("GET" if data is None else "POST", path, data, {"Content-Type": "application/json"})
+            answer = way.getresponse()
+            text = answer.read()
+        except (OSError, http.client.HTTPException) as error:
+            way.close()
+            self._mine.way = None
+            raise error if isinstance(error, OSError) else OSError(str(error)) from error
+        if answer.status != http.HTTPStatus.OK:
+            raise OSError(f"{path}: {answer.status} {text.decode(errors='replace')[:200]}")
+        return text
 
 
 def main(words: Sequence[str]) -> int:

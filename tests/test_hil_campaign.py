@@ -1,22 +1,26 @@
 """hil.campaign: what is drawn, judged, shrunk, kept and told, without any rig."""
 
 import json
+import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
 
 from hil import campaign, play
 from hil.campaign import Campaign, main
-from hil.judgement import Span, Verdict, judge
-from hil.kept import OtherError, State, begin, in_words, keep, key
+from hil.judgement import Span, Verdict, due, judge
+from hil.kept import BROKE_DOWN, OtherError, State, begin, held, in_words, keep, key, summary
+from hil.logged_disk import ServedDisk
 from hil.plans import Plan, Step, clash, draw, inexpressible, playable, read_plan
-from hil.play import Outcome, quote_again
+from hil.play import Outcome, quote_again, settle
 from hil.report import FAILED, PASSED
 from hil.rig import NETWORK, PINS, POWER, PROCESSES
-from hil.rigs.opening import Opened
+from hil.rigs.lossy import Lossy
+from hil.rigs.opening import PORTS, Opened, free_port
 from hil.shrink import shrink
 from hil.stage import PromiseBrokenError
 from hil.troubles import ALL, Site
@@ -33,8 +37,8 @@ FOR_EVER = float("inf")
 class Fake:
     """Plays at once; a plan fails if `broken` says why."""
 
-    def __init__(self, broken: Callable[[Plan], str] = lambda _: "", most: int = 1000) -> None:
-        self.broken, self.most = broken, most
+    def __init__(self, broken: Callable[[Plan], str] = lambda _: "", most: int = 1000, lost: str = "") -> None:
+        self.broken, self.most, self.lost = broken, most, lost
         self.played: list[tuple[Plan, int]] = []
 
     def play(self, plan: Plan, seed: int) -> Outcome:
@@ -42,7 +46,7 @@ class Fake:
         if len(self.played) == self.most:
             raise KeyboardInterrupt
         self.played.append((plan, seed))
-        return Outcome(self.broken(plan), 1.0, [Verdict("press", 0.1 * len(self.played), 1.5)])
+        return Outcome(self.broken(plan), 1.0, [Verdict("press", 0.1 * len(self.played), 1.5)], lost=self.lost)
 
 
 def run(folder: Path, fake: Fake, plans: int = 5) -> State:
@@ -160,6 +164,9 @@ CASES: dict[str, tuple[list[Span], list[tuple[float, float]], str]] = {
     "a quoter that hangs until its watchdog ends it": ([span("quoter_stopped", 5, 14)], [(0, 6), (10, 30)], ""),
     "a quoter that is killed": ([span("quoter_killed", 5, 0)], [(0, 5.2), (7, 60)], ""),
     "a quoter that is killed, and its orders stay": ([span("quoter_killed", 5, 0)], [(0, 60)], "quoter_killed"),
+    "a press soon after sockets were cut": ([span("sockets_cut", 4, 0), PRESS], [(0, 8.4)], ""),
+    "a press long after sockets were cut": ([span("sockets_cut", 2, 0), PRESS], [(0, 9.9)], "press"),
+    "a press at the end": ([span("press", 20.0, 4.9)], [(0, 20.3), (27, 28)], "press"),
     "a guardian beside a quoter that hangs": (
         [span("guardian_killed", 5, 0), span("quoter_stopped", 4.5, 3)], [(0, 12)], "",
     ),
@@ -178,6 +185,49 @@ def test_exposure_is_until_the_last_order_that_should_be_gone() -> None:
     """And what was allowed is told with it."""
     (verdict,) = judge([PRESS], samples((0, 5.4)), 50.0)
     assert verdict.exposure_s == pytest.approx(0.38) and verdict.allowed_s == 1.5 and not verdict.broken
+
+
+def test_what_befalls_last_is_judged_when_it_is_due() -> None:
+    """A quoter killed in the last moment: nobody can say before its deadline, and afterwards it is broken."""
+    last = span("quoter_killed", 24.9, 0)
+    assert due([PRESS, last]) == pytest.approx(27.9) and due([span("cable", 3, 15)]) == 0
+    assert due([span("panic", 24.9, 0)]) == pytest.approx(35.4)
+    for until, broken in ((27.0, False), (28.5, True)):
+        (verdict,) = judge([last], samples((0, 60), until=until), until)
+        assert bool(verdict.broken) == broken
+    (verdict,) = judge([last], samples((0, 25.5), until=28.5), 28.5)
+    assert not verdict.broken
+
+
+class Watched:
+    """A timeline and its stage; the venue is seen until some time."""
+
+    def __init__(self, seen_until: float) -> None:
+        self.rig = self.timeline = self
+        self.patience, self.now, self._until = 1.0, 25.0, seen_until
+
+    @property
+    def samples(self) -> list[tuple[float, int]]:
+        """Return what was seen."""
+        return samples(until=min(self.now, self._until))
+
+    def sleep(self, seconds: float) -> None:
+        """Have time go on."""
+        self.now += seconds
+
+
+@pytest.mark.parametrize(
+    ("seen_until", "due_at", "judged", "ended"),
+    [(FOR_EVER, 0.0, 29.0, 29.0), (FOR_EVER, 35.4, 35.9, 36.5), (27.0, 35.4, 27.0, 40.1)],
+)
+def test_promises_are_judged_when_the_venue_was_seen_after_the_last_deadline(
+    seen_until: float, due_at: float, judged: float, ended: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not before, and a venue that is not seen any more is not waited for without an end."""
+    stage = Watched(seen_until)
+    monkeypatch.setattr(play.time, "sleep", stage.sleep)
+    assert settle(stage, due_at) == pytest.approx(judged, abs=0.4)  # type: ignore[arg-type]
+    assert stage.now == pytest.approx(ended, abs=0.4)
 
 
 class Stage:
@@ -203,11 +253,24 @@ def test_what_cannot_be_done_now_is_done_as_soon_as_it_can() -> None:
     ALL["power"].end(site)
     ALL["venue_hangs"].end(site)
     assert stage.said[1:] == [
-        ("hang", True), ("power_on",), ("drive", "second", 0), ("drive", "kill", None), ("cable", True),
+        ("hang", True), ("power_on",), ("press",), ("cable", True),
         ("hang", False), ("faults", "late:p=0.5,ms=1500", "ack_lost:p=0.3"),
     ]  # fmt: skip
     ALL["late"].end(site)
     assert stage.said[-1] == ("faults", "ack_lost:p=0.3")
+
+
+def test_what_was_put_off_is_done_in_the_order_of_the_last_acts() -> None:
+    """A button let go and a wire cut while the box was off: the wire is cut when it is on, whatever came first."""
+    stage = Stage()
+    site = Site(stage)  # type: ignore[arg-type]
+    ALL["power"].begin(site)
+    for name in ("wire_cut", "press", "wire_cut"):
+        ALL[name].begin(site)
+        ALL[name].end(site)
+    ALL["press"].begin(site)
+    ALL["power"].end(site)
+    assert stage.said == [("cut_power",), ("power_on",), ("drive", "kill", 0), ("press",)]
 
 
 class Found:
@@ -305,6 +368,33 @@ def test_a_failure_that_does_not_repeat_is_told_as_such() -> None:
     assert not found.repeated and found.outcome.why == "once" and in_words(found) == "did not repeat: 3 replays"
 
 
+def test_only_the_same_failure_makes_a_plan_smaller() -> None:
+    """Neither a rig that breaks down nor another promise: these are told, and the plan that failed stays."""
+
+    def played(plan: Plan) -> Outcome:
+        if "late" not in names(plan):
+            return Outcome(lost="the rig broke down: TimeoutExpired")
+        if "power" not in names(plan):
+            return Outcome("2 fills of the venue's are not in the ledger: [7]")
+        return Outcome("waited 40 s for 4 quotes at the venue; the box says: no")
+
+    found = shrink(WHOLE, Outcome("waited 80 s for 4 quotes at the venue; the box says: yes"), played, lambda: True, 40)
+    assert found.repeated and names(found.plan) == ["late", "power"]
+    assert "TimeoutExpired" in in_words(found) and "2 fills" in in_words(found)
+    found = shrink(WHOLE, Outcome("broken"), lambda _: Outcome(lost="the rig broke down"), lambda: True)
+    assert not found.repeated and found.plan == WHOLE and found.outcome.why == "broken"
+
+
+def test_what_was_broken_is_compared_without_its_figures() -> None:
+    """A trouble's promise by its name, the rest by its first words; a rig that broke down has broken no promise."""
+    press = Verdict("press", 3.0, 1.5, "press at 5.00 s: 4 orders alive; none allowed")
+    one = Outcome("waited 30 s for a position of -0.0012; the box says: 7", verdicts=[press, Verdict("mains", 0.1, 1)])
+    assert one.kinds == {"press", "waited # s for a position of #"}
+    assert one.why == f"{press.broken}; {one.words}"
+    lost = Outcome(lost="the rig broke down: OSError")
+    assert not lost.kinds and lost.why == ""
+
+
 # Keeping --------------------------------------------------------------------------------------------------------------
 
 
@@ -334,14 +424,21 @@ def test_another_campaigns_folder_is_refused_and_left_alone(tmp_path: Path) -> N
         begin(tmp_path, KEY)
 
 
-def test_the_key_is_of_the_source(tmp_path: Path) -> None:
-    """One byte of the package makes another key."""
-    (tmp_path / "mmpi").mkdir()
-    (tmp_path / "mmpi" / "a.py").write_text("1")
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("mmpi/a/b.py", "package"), ("systemd/system/a.service", "units"), ("hil/venue.py", "scenarios"),
+        ("hil/rigs/station.py", "scenarios"), ("scripts/install-service", "units"),
+    ],
+)  # fmt: skip
+def test_the_key_is_of_the_source(path: str, name: str, tmp_path: Path) -> None:
+    """One byte of the package, the units, the rigs or the scenarios makes another key."""
+    (tmp_path / path).parent.mkdir(parents=True)
+    (tmp_path / path).write_text("1")
     one = key(1, "nspawn", tmp_path)
-    (tmp_path / "mmpi" / "a.py").write_text("2")
+    (tmp_path / path).write_text("2")
     two = key(1, "nspawn", tmp_path)
-    assert {name for name in one if one[name] != two[name]} == {"package"}
+    assert {each for each in one if one[each] != two[each]} == {name}
     assert key(1, "nspawn") == key(1, "nspawn") != key(2, "nspawn")
 
 
@@ -358,6 +455,32 @@ def test_a_failure_is_kept_before_anything_else_is_played(tmp_path: Path) -> Non
     assert played.result == FAILED and "cut short" in played.shrunk
     state = run(tmp_path, Fake(lambda plan: "again" if len(plan) == 1 else ""), 1)
     assert [each.result for each in state.played] == [FAILED, PASSED]
+
+
+def test_a_folder_has_one_campaign_at_a_time(
+    tmp_path: Path, played: "Fake", capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Another one is refused while it runs, exit 2, and nothing of it is changed; then it may."""
+    words = ["--hours", "0.00004", "--folder", str(tmp_path / "c")]
+    with held(tmp_path / "c"):
+        assert main(words) == 2
+        err = capsys.readouterr().err
+        assert "in use by another campaign; allowed:" in err and len(err.splitlines()) == 1
+        assert not played.played and not list((tmp_path / "c").iterdir())
+    assert main(words) == 0
+
+
+def test_a_rig_that_breaks_down_is_a_result_of_its_own(tmp_path: Path) -> None:
+    """It is neither passed nor failed, and not shrunk; what was broken before it broke down is broken."""
+    lost = "the rig broke down: TimeoutExpired"
+    state = run(tmp_path, Fake(lost=lost), 2)
+    assert [(each.result, each.why) for each in state.played] == [(BROKE_DOWN, lost)] * 2
+    told = summary(state, [])
+    assert told["broke_down"] == 2 and told["failed"] == 0 and told["breakdowns"][1] == {"number": 2, "why": lost}
+    state = run(tmp_path, Fake(lambda _: "an order was left", lost=lost), 1)
+    assert state.played[-1].result == FAILED and state.played[-1].why == f"an order was left; {lost}"
+    found = shrink(WHOLE, Outcome("an order was left", lost=lost), lambda _: Outcome(lost=lost), lambda: True)
+    assert in_words(found).startswith("did not repeat: 3 replays; on the way: ")
 
 
 # The command ----------------------------------------------------------------------------------------------------------
@@ -404,6 +527,96 @@ def test_without_a_rig_everything_did_not_run(
     assert told["not_run"] == ["everything: only root can boot a container"] and told["played"] == 0
     assert main(["--hours", "0.01", "--folder", str(tmp_path)]) == 4
     assert "not run: everything: only root can boot a container" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("rig", "why"), [("virt", "with its cable pulled"), ("bench", "no bench rig here yet")])
+def test_a_rig_on_which_plans_cannot_be_played_is_refused(
+    rig: str, why: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Exit 4, everything not run, and why; for the plan of a file, too."""
+    assert main(["--hours", "0.01", "--rig", rig, "--folder", str(tmp_path), "--json"]) == 4
+    told = json.loads(capsys.readouterr().out)
+    assert len(told["not_run"]) == 1 and told["not_run"][0].startswith("everything: ") and why in told["not_run"][0]
+    path = tmp_path / "007.json"
+    path.write_text(json.dumps({"plan": [[1, "press", 2]], "seed": 3, "number": 7, "rig": rig}))
+    assert main(["--repeat", str(path)]) == 4 and why in capsys.readouterr().out
+
+
+def test_what_goes_wrong_while_a_rig_is_cleared_away_is_told_and_no_more(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A plan whose rig broke down is an outcome all the same, and the rig is opened anew."""
+    opened: list[Path] = []
+
+    @contextmanager
+    def rough(folder: Path) -> Iterator[Opened]:
+        opened.append(folder)
+        yield Rig(), "10.0.0.1"  # type: ignore[misc]
+        raise OSError("the disk is gone")
+
+    def breaks(*_: object) -> None:
+        raise TimeoutError("no answer")
+
+    monkeypatch.setattr(play, "_play", breaks)
+    player = play.Player(rough, 1)
+    outcome = player.play(WHOLE, 1)
+    assert outcome.lost == "the rig broke down: TimeoutError: no answer" and not outcome.why
+    assert "not cleared away cleanly: OSError: the disk is gone" in capsys.readouterr().err
+    player.rig()
+    player.close()
+    player.close()
+    assert len(opened) == 2 and len(capsys.readouterr().err.splitlines()) == 1 and not any(map(Path.exists, opened))
+
+
+class Disk(ServedDisk):
+    """A disk that nobody serves: an order after its end finds a closed socket."""
+
+    _tools = ()
+    ends = 0
+
+    def _begin(self, stack: ExitStack) -> None:
+        self.served = True
+        stack.callback(self._end)
+
+    def _end(self) -> None:
+        self.served = False
+        self.ends += 1
+
+    def slow_flush(self, seconds: float) -> None:
+        """Order it, as far as there is anybody to."""
+        if not self.served:
+            raise OSError(f"the socket is closed, and flushes do not take {seconds:g} s")
+
+
+def test_a_disk_that_has_ended_is_not_ended_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C between two disks clears away what there is, and is no OSError."""
+    disk = Disk(tmp_path)
+    disk.__exit__(None, None, None)
+    with disk:
+        pass
+    disk.__exit__(None, None, None)
+    assert disk.ends == 1
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("hil.rigs.lossy.shutil.rmtree", interrupted)
+    with pytest.raises(KeyboardInterrupt), Lossy(tmp_path / "l", lambda place, _: Disk(place)) as lossy:
+        lossy.renew()
+    assert lossy.disk.ends == 1
+
+
+def test_a_port_is_given_once() -> None:
+    """It is one of ours that nobody listens at; two callers at once get two."""
+    found: list[int] = []
+    callers = [threading.Thread(target=lambda: found.append(free_port())) for _ in range(4)]
+    for each in callers:
+        each.start()
+    for each in callers:
+        each.join()
+    assert len(set(found)) == 4 and set(found) <= set(PORTS)
+    with socket.create_server(("127.0.0.1", found[0])):
+        pass
 
 
 def test_a_rig_that_breaks_while_it_is_opened_is_one_that_is_not_there() -> None:
@@ -462,6 +675,51 @@ def test_the_summary_tells_what_was_played_and_what_not(
     out = capsys.readouterr().out
     assert f"FAILED: plan {first['played'] + 1} (failures/" in out and "an order was left" in out
     assert "not run: trouble hot: this rig has no sensors" in out
+
+
+def test_hours_count_from_when_the_rig_is_ready(
+    tmp_path: Path, played: Fake, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long that took; and if no plan was begun all the same, that is said, exit 4."""
+    at_once = campaign.open_rig
+
+    def slow(*words: object) -> object:
+        time.sleep(0.3)
+        return at_once(*words)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(campaign, "open_rig", slow)
+    words = ["--folder", str(tmp_path), "--json", "--hours"]
+    assert main([*words, "0.00004"]) == 0
+    count = len(played.played)
+    assert json.loads(capsys.readouterr().out)["played"] == count > 0
+    assert main([*words, "1e-14"]) == 4
+    told = json.loads(capsys.readouterr().out)
+    assert told["played"] == count and "any plan: none could be begun within 1e-14 h" in told["not_run"]
+
+
+def test_a_broken_promise_is_never_hidden(
+    tmp_path: Path, played: Fake, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No rig any more while it is shrunk: that is the reason, and exit 1; a rig that only breaks down is exit 4."""
+    played.lost = "the rig broke down: OSError"
+    words = ["--hours", "0.00004", "--json", "--folder"]
+    assert main([*words, str(tmp_path / "a")]) == 4
+    told = json.loads(capsys.readouterr().out)
+    assert told["failed"] == 0 and told["broke_down"] == told["played"] > 0
+
+    def once(_: object, plan: Plan, seed: int) -> Outcome:
+        if played.played:
+            raise UnavailableError("the rig does not open: no room")
+        return played.play(plan, seed)
+
+    played.played.clear()
+    played.lost, played.broken = "", lambda _: "an order was left"
+    monkeypatch.setattr(campaign.Player, "play", once)
+    assert main(["--hours", "1", *words[2:], str(tmp_path / "b")]) == 1
+    told = json.loads(capsys.readouterr().out)
+    why = "the rig does not open: no room"
+    assert told["failures"][0]["shrunk"] == f"not played again: there is no rig any more: {why}"
+    assert f"what was to follow: {why}" in told["not_run"]
 
 
 def test_ctrl_c_ends_with_130_and_a_summary(tmp_path: Path, played: Fake, capsys: pytest.CaptureFixture[str]) -> None:

@@ -39,6 +39,7 @@ class Lossy(Generic[Served]):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        """End the disk that there is; between two of them there is none."""
         self.disk.__exit__(kind, error, trace)
 
     def refuse_writes(self) -> None:
@@ -66,7 +67,8 @@ class Lossy(Generic[Served]):
     def _begin(self, image: Path | None) -> None:
         self._number += 1
         self._place().mkdir(parents=True)
-        self.disk = self._make(self._place(), image).__enter__()
+        self.disk = self._make(self._place(), image)
+        self.disk.__enter__()
 
     def _place(self) -> Path:
         return self._folder / f"disk{self._number}"

@@ -252,4 +252,4 @@ class Host(Container):
     def cable(self, plugged: bool) -> None:
         """Plug the network's cable in, or pull it out; so it stays over a boot."""
         self._plugged = plugged
-        assert self._network.ip("link", "set", self._link, *self._state()) or self._nspawn is None
+        assert self._network.ip("link", "set", self._link, *self._state()) or not self.leader

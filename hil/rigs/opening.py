@@ -3,12 +3,16 @@
     with open_rig("nspawn", folder, port, ROOT) as (rig, address):
         rig.mend(...)
 
+`free_port()` gives the venue's port.
+
 Invariant: what cannot be had here is UnavailableError with the reason, before anything was made.
 It must not know what is played on a rig.
 """
 
+import os
+import socket
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -49,6 +53,23 @@ RIGS: Final[Mapping[str, Callable[[Path, int, Path], AbstractContextManager[Open
 """Those that there are."""
 BENCH: Final = "bench"
 _NO_BENCH: Final = "no bench rig here yet: a real Pi with its power, pins, cable, card and sensors in a rig's hands"
+PORTS: Final = range(18444, 18500)
+"""Of venues: below those that the kernel gives to whoever asks."""
+_held: Final[list[socket.socket]] = []
+"""Names in the kernel, one for each port that this process was given: they end with it, however it ends."""
+
+
+def free_port() -> int:
+    """Return a port of this machine's loopback that nobody listens at, and that no other call gives while we live."""
+    for port in sorted(PORTS, key=lambda port: (port - os.getpid()) % len(PORTS)):
+        holder = socket.socket(socket.AF_UNIX)
+        with suppress(OSError):
+            holder.bind(f"\0mmpi-hil-port-{port}")
+            with socket.create_server(("127.0.0.1", port)):
+                _held.append(holder)
+                return port
+        holder.close()
+    raise OSError(f"ports {PORTS.start} to {PORTS.stop - 1} of 127.0.0.1 are all taken; allowed: one that is free")
 
 
 def open_rig(name: str, folder: Path, port: int, checkout: Path) -> AbstractContextManager[Opened]:

@@ -156,7 +156,6 @@ class Station:
     def mend(self, config: str, secrets: Mapping[str, str], authority: bytes, seed: int = 1) -> None:
         """Have a box run that is well, latched and without a past, with this configuration."""
         self._dice = random.Random(seed)
-        self.cable(plugged=True)
         self.deaf(on=False)
         self.sense()
         if self._worn_out or not self._box.leader:
@@ -164,6 +163,7 @@ class Station:
             self._disk.renew()
             self._worn_out = False
             self._box.boot()
+        self.cable(plugged=True)
         self.fill_disk(full=False)
         for unit in UNITS:
             self._box.run("systemctl", "kill", "--signal=KILL", unit)

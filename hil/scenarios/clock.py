@@ -3,7 +3,7 @@
 from hil.rig import CLOCK, PINS, POWER
 from hil.scenarios import scenario
 from hil.scenarios.power import CUT_S
-from hil.stage import Stage
+from hil.stage import PromiseBrokenError, Stage
 
 HOUR_S = 3600.0
 YEARS_S = 20 * 365 * 24 * HOUR_S
@@ -14,16 +14,15 @@ PRESS_S = 1.0
 
 
 def _untrusted(stage: Stage) -> None:
-    """See that nothing is placed, and that the clock is told as the reason."""
-    stage.wait(lambda: "clock" in str(stage.rig.status().get("reason")), 15, "the reason clock")
+    """See that nothing is placed from now on, and that the clock is told as the reason."""
     placed = len(stage.venue.placed())
+    stage.wait(lambda: "clock" in str(stage.rig.status().get("reason")), 15, "the reason clock")
     stage.stay(lambda: len(stage.venue.placed()) == placed, PLACES_NOTHING_S, "an order was placed by a wrong clock")
 
 
 def _jump(stage: Stage, ahead_s: float, what: str) -> None:
     """Set the clock, although the kernel says that somebody keeps it; set it right again."""
-    stage.rig.set_clock(ahead_s)
-    at = stage.timeline.trouble(what)
+    at = stage.befall(what, lambda: stage.rig.set_clock(ahead_s))
     stage.zero_within(at, GONE_S)
     _untrusted(stage)
     stage.rig.set_clock(0.0)
@@ -57,12 +56,12 @@ def clock_lost_with_the_power(stage: Stage) -> None:
     stage.timeline.note("the clock is years behind")
     _untrusted(stage)
     stage.press()
-    stage.wait(lambda: stage.rig.status().get("latch") == "latched", 10, "the latch")
+    stage.wait(stage.latched, 10, "the latch")
     stage.release()
     stage.rig.set_clock(0.0)
     stage.timeline.note("the clock is right")
     stage.stay(lambda: not stage.live(), 3, "a latch ended without a hand")
     if len(stage.venue.placed()) != placed:
-        raise AssertionError("an order was placed without the time, or with the box latched")
+        raise PromiseBrokenError("an order was placed without the time, or with the box latched")
     stage.arm()
     stage.quoting(60)

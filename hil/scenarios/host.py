@@ -18,8 +18,7 @@ HELD_S = 30.0
 
 def _pauses(stage: Stage, cause: str, what: str, **sensed: Any) -> None:
     """See that it pauses for this, places nothing meanwhile, and goes on by itself when it is over."""
-    stage.rig.sense(**sensed)
-    at = stage.timeline.trouble(what)
+    at = stage.befall(what, lambda: stage.rig.sense(**sensed))
     stage.zero_within(at, SEEN_S)
     stage.wait(lambda: cause in stage.causes(), 5, f"the cause {cause}")
     stage.stay(lambda: not stage.live(), 5, f"an order with the cause {cause}")

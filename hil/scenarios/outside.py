@@ -4,24 +4,16 @@ import time
 
 from hil.rig import NETWORK, PINS
 from hil.scenarios import scenario
+from hil.scenarios.button import latched
 from hil.scenarios.power import CUT_S, DEAD_MAN_S
 from hil.stage import Stage
 
 AWAY_S = 12.0
 """Longer than the dead man waits."""
-PRESS_S = 1.0
+ERRORS_S = 10.0
+"""A cancel that is refused is sent again."""
 DEAF_S = DEAD_MAN_S + 4.0
 """What is sent still arrives, so that the dead man waits anew until the silence is found out."""
-
-
-def _positions_agree(stage: Stage) -> None:
-    """See that the box holds what the venue says: nothing was counted twice, and nothing is missing."""
-
-    def agree() -> bool:
-        told = (stage.rig.status().get("instruments") or {}).get("BTC", {}).get("position", "nan")
-        return abs(float(told) - stage.venue.position("BTC")) < 1e-9
-
-    stage.wait(agree, 20, f"a position of {stage.venue.position('BTC')}")
 
 
 @scenario("without a network the dead man ends every order; on return nothing is counted twice", NETWORK, limit_s=CUT_S)
@@ -34,7 +26,7 @@ def network_cut(stage: Stage) -> None:
     stage.rig.cable(plugged=True)
     stage.timeline.note("the cable is plugged in")
     stage.quoting(60)
-    _positions_agree(stage)
+    stage.positions_agree()
 
 
 @scenario("a connection that has died without a word is no connection", NETWORK, limit_s=DEAF_S)
@@ -46,7 +38,7 @@ def half_open_network(stage: Stage) -> None:
     stage.rig.deaf(on=False)
     stage.timeline.note("the box hears again")
     stage.quoting(60)
-    _positions_agree(stage)
+    stage.positions_agree()
 
 
 @scenario("a venue that hangs is left alone, and quoting goes on when it answers", PINS)
@@ -58,10 +50,10 @@ def venue_hangs(stage: Stage) -> None:
     stage.venue.hang(on=False)
     stage.timeline.note("the venue goes on")
     stage.quoting(60)
-    _positions_agree(stage)
+    stage.positions_agree()
 
 
-@scenario("errors of the venue's are no reason to quote blindly, and a press works among them", PINS, limit_s=None)
+@scenario("errors of the venue's are no reason to quote blindly, and a press works among them", PINS, limit_s=ERRORS_S)
 def venue_errors(stage: Stage) -> None:
     """Half of all requests are refused with 429 or 502 for a while; in the midst of it the button is pressed."""
     stage.timeline.note("half of all requests are refused")
@@ -69,12 +61,10 @@ def venue_errors(stage: Stage) -> None:
     time.sleep(stage.dice.uniform(5, 8))
     at = stage.timeline.trouble("the button is pressed")
     stage.press()
-    stage.zero_within(at, 10.0)
+    stage.zero_within(at, ERRORS_S)
     stage.venue.faults()
-    stage.release()
-    stage.arm()
-    stage.quoting()
-    _positions_agree(stage)
+    latched(stage, "kill")
+    stage.positions_agree()
 
 
 @scenario("sockets that are cut again and again are made again, and the position stays right", PINS)
@@ -85,7 +75,7 @@ def venue_cuts_sockets(stage: Stage) -> None:
         stage.venue.close_sockets()
         time.sleep(stage.dice.uniform(0.2, 1.5))
     stage.quoting()
-    _positions_agree(stage)
+    stage.positions_agree()
 
 
 @scenario("nothing is placed before the venue has said what there is", NETWORK)
@@ -100,4 +90,4 @@ def venue_without_answers(stage: Stage) -> None:
     stage.venue.faults()
     stage.timeline.note(f"answers again, after {stage.timeline.now - at:.0f} s")
     stage.quoting(60)
-    _positions_agree(stage)
+    stage.positions_agree()

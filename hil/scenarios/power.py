@@ -4,7 +4,8 @@ import time
 
 from hil.rig import PINS, POWER
 from hil.scenarios import scenario
-from hil.stage import Stage
+from hil.scenarios.button import on_their_way
+from hil.stage import PromiseBrokenError, Stage
 
 DEAD_MAN_S = 8.0
 CUT_S = DEAD_MAN_S + 2.0
@@ -17,27 +18,37 @@ def _cut(stage: Stage, what: str) -> None:
     at = stage.timeline.trouble(what)
     stage.rig.cut_power()
     stage.zero_within(at, CUT_S)
+    _return(stage)
+
+
+def _return(stage: Stage) -> None:
     stage.rig.power_on()
     stage.timeline.note("the power is back")
     stage.quoting(60)
+    stage.positions_agree()
 
 
 @scenario("without power every order ends within the dead man's time, and nothing is lost", POWER, limit_s=CUT_S)
 def power_cut_while_quoting(stage: Stage) -> None:
     """At rest, with the whole ladder alive."""
+    stage.filled()
     _cut(stage, "the power is cut")
 
 
 @scenario("an order on its way when the power goes is not forgotten", POWER, limit_s=CUT_S)
 def power_cut_while_placing(stage: Stage) -> None:
-    """In the moment in which the box places its first orders after a pause."""
-    code, said = stage.rig.shell("mmpi pause --reason scenario")
-    assert code == 0, said
-    stage.wait(lambda: stage.live() == 0, 10, "a pause")
-    stage.rig.shell("mmpi resume")
-    stage.wait(lambda: stage.live() > 0, 20, "a first order")
-    time.sleep(stage.dice.uniform(0, 0.15))
-    _cut(stage, "the power is cut while orders are placed")
+    """At a venue that takes its time: they come alive when nobody is there any more, and the dead man ends them."""
+    stage.filled()
+    before = on_their_way(stage)
+    time.sleep(stage.dice.uniform(0, 0.5))
+    at = stage.timeline.trouble("the power is cut with orders on their way")
+    stage.rig.cut_power()
+    stage.wait(lambda: len(stage.venue.placed()) > before, 5, "the orders on their way")
+    stage.venue.faults()
+    came = stage.timeline.note("they come alive")
+    stage.zero_within(came, at + CUT_S - came)
+    stage.timeline.ended_at = stage.timeline.first_zero(came)
+    _return(stage)
 
 
 @scenario("a commit that the power ends loses nothing that was committed", POWER, limit_s=CUT_S)
@@ -47,6 +58,7 @@ def power_cut_around_a_commit(stage: Stage) -> None:
     def commits() -> int:
         return int((stage.rig.status().get("storage") or {}).get("commits", 0))
 
+    stage.filled()
     before = commits()
     stage.wait(lambda: commits() > before, 40, "a commit")
     time.sleep(stage.dice.uniform(0, 0.5))
@@ -59,7 +71,7 @@ def power_cut_after_the_button(stage: Stage) -> None:
     at = stage.timeline.trouble("the button is pressed")
     stage.press()
     stage.zero_within(at, PRESS_S)
-    stage.wait(lambda: stage.rig.status().get("latch") == "latched", 10, "the latch")
+    stage.wait(stage.latched, 10, "the latch")
     stage.release()
     stage.rig.cut_power()
     stage.timeline.note("the power is cut")
@@ -67,7 +79,7 @@ def power_cut_after_the_button(stage: Stage) -> None:
     stage.wait(lambda: stage.rig.status().get("latch"), 30, "a guardian")
     told = stage.rig.status()
     if told.get("latch") != "latched" or "kill" not in str(told.get("latch_reason")):
-        raise AssertionError(f"the press is forgotten: {stage.told()}")
+        raise PromiseBrokenError(f"the press is forgotten: {stage.told()}")
     stage.arm()
     stage.rig.cut_power()
     stage.timeline.note("it is armed, and the power is cut")

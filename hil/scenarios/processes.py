@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from hil.rig import NUMB, PROCESSES
 from hil.scenarios import scenario
-from hil.stage import Stage
+from hil.stage import NothingShownError, PromiseBrokenError, Stage
 
 HUNG_S = 2.5
 """The guardian waits 1 s for a sign of life."""
@@ -18,16 +18,17 @@ def _pid(stage: Stage, unit: str) -> int:
 
 def _keep_down(stage: Stage, unit: str) -> None:
     """End a service without a word, and have systemd not begin it anew."""
-    code, said = stage.rig.shell(f"systemctl kill --signal=KILL {unit}; systemctl stop --no-block {unit}")
+    code, said = stage.rig.shell(f"systemctl kill --signal=KILL {unit} && systemctl stop --no-block {unit}")
     if code != 0:
-        raise AssertionError(f"{unit} is not stopped: {said}")
+        raise NothingShownError(f"{unit} is not stopped: {said}")
 
 
 def _found_out(stage: Stage, unit: str, trouble: Callable[[], None], what: str) -> None:
     """See that no order is left soon after the trouble, that a watchdog ends the unit, and that the next one quotes."""
     before = _pid(stage, unit)
-    trouble()
-    at = stage.timeline.trouble(what)
+    at = stage.befall(what, trouble)
+    if _pid(stage, unit) != before:
+        raise NothingShownError(f"{unit} has ended")
     stage.zero_within(at, HUNG_S)
     stage.wait(lambda: _pid(stage, unit) not in (0, before), WATCHDOG_S + 5, f"another {unit}")
     stage.timeline.note(f"another {unit}")
@@ -49,8 +50,8 @@ def quoter_turns_idle(stage: Stage) -> None:
 @scenario("a quoter that dies leaves no order, and no fill is lost", PROCESSES, limit_s=HUNG_S)
 def quoter_dies(stage: Stage) -> None:
     """SIGKILL."""
-    stage.rig.signal("mmpi-quoter", "KILL")
-    at = stage.timeline.trouble("the quoter is killed")
+    stage.filled()
+    at = stage.befall("the quoter is killed", lambda: stage.rig.signal("mmpi-quoter", "KILL"))
     stage.zero_within(at, HUNG_S)
     stage.quoting(60)
 
@@ -58,8 +59,7 @@ def quoter_dies(stage: Stage) -> None:
 @scenario("nothing is quoted without a guardian", PROCESSES, limit_s=HUNG_S)
 def guardian_dies(stage: Stage) -> None:
     """SIGKILL, and it is kept down for a while: the quoter pulls its orders by itself."""
-    _keep_down(stage, "mmpi-guardian")
-    at = stage.timeline.trouble("the guardian is killed")
+    at = stage.befall("the guardian is killed", lambda: _keep_down(stage, "mmpi-guardian"))
     stage.zero_within(at, HUNG_S)
     stage.stay(lambda: stage.live() == 0, 4, "an order without a guardian")
     stage.rig.shell("systemctl start mmpi-guardian")
@@ -76,13 +76,16 @@ def guardian_hangs(stage: Stage) -> None:
 def _goes_on(stage: Stage, unit: str) -> None:
     """Kill a service that trading does not need, keep it down, and see that the quoter never stops."""
     quoter = _pid(stage, "mmpi-quoter")
-    _keep_down(stage, unit)
-    stage.timeline.trouble(f"{unit} is gone")
+    stage.wait(lambda: _pid(stage, unit), 30, f"{unit} that runs")
+    stage.befall(f"{unit} is gone", lambda: _keep_down(stage, unit))
     stage.stay(lambda: stage.live() > 0, 6, f"quotes went without {unit}")
+    if _pid(stage, unit):
+        raise NothingShownError(f"{unit} was not gone")
     stage.rig.shell(f"systemctl start --no-block {unit}")
     stage.stay(lambda: stage.live() > 0, 4, f"quotes went when {unit} came back")
+    stage.wait(lambda: _pid(stage, unit), 30, f"{unit} that is back")
     if _pid(stage, "mmpi-quoter") != quoter:
-        raise AssertionError("the quoter was begun anew")
+        raise PromiseBrokenError("the quoter was begun anew")
 
 
 @scenario("telemetry's death changes nothing for trading", PROCESSES)

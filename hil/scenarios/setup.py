@@ -3,7 +3,7 @@
 from hil.rig import POWER, SETUP
 from hil.scenarios import scenario
 from hil.scenarios.power import CUT_S
-from hil.stage import Stage
+from hil.stage import PromiseBrokenError, Stage
 
 FILE = "/boot/firmware/mmpi-setup/mmpi.toml"
 KEPT = "/run/good.toml"
@@ -30,10 +30,15 @@ def _refused(stage: Stage, word: str, before: str) -> None:
     """See the pause and its reason, that nothing is placed, and that what was in force still is."""
     stage.wait(lambda: "setup" in stage.causes(), 10, "the cause setup")
     if word not in (told := _do(stage, "cat /run/mmpi-box/setup.json")):
-        raise AssertionError(f"{word} is not named: {told}")
+        raise PromiseBrokenError(f"{word} is not named: {told}")
     stage.stay(lambda: not stage.live(), 5, "an order with a folder that is wrong")
     if (now := _do(stage, IN_FORCE)) != before:
-        raise AssertionError(f"in force was {before}, and is {now}")
+        raise PromiseBrokenError(f"in force was {before}, and is {now}")
+
+
+def _find(stage: Stage) -> None:
+    if stage.rig.shell("systemctl restart mmpi-setup")[0] == 0:
+        raise PromiseBrokenError("the set-up finds nothing wrong")
 
 
 def _mend(stage: Stage) -> None:
@@ -50,9 +55,7 @@ def setup_mistakes(stage: Stage) -> None:
     _do(stage, f"cp {FILE} {KEPT}")
     for word, edit in MISTAKES.items():
         _do(stage, _card(f"sed -i '{edit}' {FILE}"))
-        if stage.rig.shell("systemctl restart mmpi-setup")[0] == 0:
-            raise AssertionError(f"the set-up finds nothing wrong with {edit}")
-        at = stage.timeline.trouble(f"{word} is wrong, the set-up has found")
+        at = stage.befall(f"{word} is wrong in the set-up file", lambda: _find(stage))
         stage.zero_within(at, PAUSE_S)
         _refused(stage, word, before)
         _mend(stage)
@@ -72,6 +75,6 @@ def setup_mistake_at_power_on(stage: Stage) -> None:
     stage.timeline.note("the power is back, with a wrong file")
     _refused(stage, "risk.max_ordr", before)
     if len(stage.venue.placed()) != placed:
-        raise AssertionError("an order was placed with a folder that is wrong")
+        raise PromiseBrokenError("an order was placed with a folder that is wrong")
     _do(stage, f"mv /data/good.toml {KEPT}")
     _mend(stage)
