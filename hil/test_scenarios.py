@@ -1,6 +1,5 @@
 """Every scenario on one rig: python -m pytest hil --rig nspawn (make hil)."""
 
-import socket
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -11,7 +10,7 @@ from typing import Any
 import pytest
 
 from hil.report import FAILED, NOT_RUN, PASSED, Result
-from hil.rigs.opening import open_rig
+from hil.rigs.opening import free_port, open_rig
 from hil.scenarios import load
 from hil.source import digest
 from hil.stage import PromiseBrokenError, Stage, config
@@ -21,40 +20,31 @@ from hil.venue import Venue
 from image.debian import UnavailableError
 
 
-def unused_port() -> int:
-    """Return a port of this machine that nobody listens at."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
-
-
-UNUSED_PORT = unused_port()
-
-
 @pytest.fixture(scope="module")
 def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """Give the rig, and where a box on it sees a venue; what cannot be had here is skipped with the reason."""
-    folder = tmp_path_factory.mktemp("rig")
+    folder, port = tmp_path_factory.mktemp("rig"), free_port()
     checkout = (request.config.getoption("--checkout") or ROOT).resolve()
     with ExitStack() as stack:
         try:
-            opened = stack.enter_context(open_rig(request.config.getoption("--rig"), folder, UNUSED_PORT, checkout))
+            opened = stack.enter_context(open_rig(request.config.getoption("--rig"), folder, port, checkout))
         except UnavailableError as error:
             pytest.skip(str(error))
         told = "" if checkout == ROOT else " and its mutant " + digest(checkout, ["mmpi/**/*.py"])
-        yield *opened, f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, of source {digest(ROOT)}{told}"
+        yield *opened, port, f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, of source {digest(ROOT)}{told}"
 
 
 @pytest.mark.parametrize("name", load())
 def test_scenario(name: str, world: Any, record: list[Result], request: pytest.FixtureRequest, tmp_path: Path) -> None:
     """It is played to its end, what it promises is kept, and nothing is left at the venue or missing in the ledger."""
-    rig, address, played = world
+    rig, address, port, played = world
     scenario, seed = load()[name], int(request.config.getoption("--seed"))
     if missing := scenario.needs - rig.can:
         why = f"this rig has no {', '.join(sorted(missing))}"
         record.append(Result(rig.name, name, NOT_RUN, why, seed))
         pytest.skip(why)
     venue = Venue(tmp_path, address, seed)
-    venue.port = UNUSED_PORT
+    venue.port = port
     result, began = Result(rig.name, name, FAILED, "it did not begin", seed), time.monotonic()
     result.limit_s, result.played = scenario.limit_s, played
     record.append(result)
