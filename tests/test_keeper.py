@@ -218,6 +218,24 @@ def test_what_was_decided_is_void_after_a_turn(tmp_path: Path) -> None:
     box.end()
 
 
+def test_from_when_on_fills_are_ours_is_on_the_disk_at_once(tmp_path: Path) -> None:
+    """The first list of the venue's is known to a run after a power cut that comes before the next commit."""
+    first = Box(tmp_path, 1)
+    first.keeper.ledger._commit_s = 1000  # type: ignore[misc]
+    first.feed(book(START))
+    first.counted = Counted(5, 7000)
+    first.feed(book(START + 1))
+    for _ in range(500):
+        if first.on_disk(SESSION)[-1].history_ms == 5:  # type: ignore[attr-defined]
+            break
+        first.keeper.ledger._thread.join(0.01)
+    shutil.rmtree(tmp_path / "run")
+    first.vanish()
+    second = Box(tmp_path, 2)
+    assert second.keeper.counted == Counted(5, 7000)
+    second.end()
+
+
 @pytest.mark.parametrize("how", ["clean", "killed", "power"])
 def test_what_is_counted_of_the_venue_is_kept(tmp_path: Path, how: str) -> None:
     """What the venue's first lists say is on the disk with the next commit; a payment told again is paid once."""

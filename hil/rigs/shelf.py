@@ -61,6 +61,7 @@ AUTHORITY: Final = "/etc/mmpi/authority.pem"
 WATCHDOG_S: Final = 14
 UP_S: Final = 400.0
 RESET_S: Final = 90.0
+UNANSWERED: Final = 124
 LEFT_MB: Final = 1
 """Of a disk that is full: less than the box asks for, and than it may take."""
 LONG_AGO: Final = "2000-01-01T00:00:00"
@@ -223,7 +224,10 @@ class Shelf:
 
     def shell(self, line: str) -> tuple[int, str]:
         """Run a line as root; return exit code and output."""
-        done = self._there.run(line)
+        try:
+            done = self._there.run(line)
+        except subprocess.TimeoutExpired as error:
+            return UNANSWERED, f"no answer within {error.timeout:g} s"
         return done.returncode, (done.stdout + done.stderr).decode("utf-8", "replace")
 
     def ledger(self, target: Path) -> Path:

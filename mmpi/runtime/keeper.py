@@ -85,6 +85,7 @@ class Keeper:
         self._kept: Resumption | None = found[1] if found is not None else None
         self.counted = Counted(found[0].history_ms, found[0].funded_ms) if found is not None else NOTHING
         """What of the venue's past is to be counted."""
+        self._dated = self.counted.fills_from_ms >= 0
         self._boot = this_boot()
         self._before = ending_of(self._end, self._boot)
         limits = DiskLimits(journal.disk_bytes_per_hour, journal.disk_max_bytes, journal.disk_max_days)
@@ -166,6 +167,11 @@ class Keeper:
         """Keep what the event, which has been handled, has changed."""
         now = self._now = event.recv_ts
         kind = type(event)
+        if not self._dated and self._counted().fills_from_ms >= 0:
+            # To a run that does not know from when on fills are ours, all of this one's would be history.
+            self._dated = True
+            self._keep(now)
+            self.ledger.urge()
         # A fresh segment holds the state from its first event on: the ones before it may be gone.
         due = now >= self._next or self.writer.segment != self._segment
         if (blocked := bool(self._engine.blocked)) != self._blocked:
