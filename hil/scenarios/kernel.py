@@ -33,6 +33,12 @@ def _pids(stage: Stage) -> list[str]:
     return stage.rig.shell(f"systemctl show --value -p MainPID {' '.join(UNITS)}")[1].split()
 
 
+def _hogs_end(stage: Stage) -> str:
+    """Return how the hog ended, "" = it has not, or the box is too busy to say."""
+    code, said = stage.rig.shell("systemctl show --value -p Result hog.service")
+    return said.strip() if code == 0 and said.strip() != "success" else ""
+
+
 @scenario("when memory runs out somebody else dies for it, and quoting goes on", KERNEL)
 def memory_hog(stage: Stage) -> None:
     """A program outside of our services eats all memory; the kernel ends that one, and neither guardian nor quoter."""
@@ -40,9 +46,8 @@ def memory_hog(stage: Stage) -> None:
     stage.timeline.trouble("memory is eaten up")
     code, said = stage.rig.shell(HOG)
     assert code == 0, said
-    ended = "systemctl show --value -p Result hog.service"
-    stage.wait(lambda: stage.rig.shell(ended)[1].strip() not in ("success", ""), HOG_S, "the end of the hog")
-    died = stage.rig.shell(ended)[1].strip()
+    stage.wait(lambda: _hogs_end(stage), HOG_S, "the end of the hog")
+    died = _hogs_end(stage)
     stage.timeline.note(f"the hog is ended: {died}")
     stage.rig.shell("systemctl reset-failed hog.service")
     if died != "oom-kill":
