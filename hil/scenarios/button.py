@@ -34,8 +34,8 @@ def on_their_way(stage: Stage) -> int:
     stage.venue.faults(f"late:p=1,ms={LATE_MS}")
     before = len(stage.venue.placed())
     stage.rig.shell("mmpi resume")
-    # The first to be late is the dead man; nothing is sent before it is set.
-    stage.wait(lambda: stage.venue.struck() > 1, 20, "orders that are on their way")
+    # The first to be late is the dead man; nothing is sent before it is set, and then it is renewed beside the orders.
+    stage.wait(lambda: stage.venue.struck() > 2, 20, "orders that are on their way")
     return before
 
 
