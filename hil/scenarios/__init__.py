@@ -5,8 +5,8 @@ from typing import Final, NamedTuple
 
 from hil.stage import Stage
 
-SHORT: Final = frozenset({"press_while_quoting", "wire_cut", "power_cut_while_quoting"})
-"""What is played where there are minutes only, as in CI: the button, its wire, the power."""
+SHORT: Final = frozenset({"press_while_quoting", "power_cut_while_quoting"})
+"""What is played where there are minutes only, as in CI: the button, the power."""
 
 
 class Scenario(NamedTuple):
