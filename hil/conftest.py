@@ -2,15 +2,15 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import pytest
 
 from hil.report import FAILED, NOT_RUN, Result, keep, page, read
+from hil.rigs import opening
 from hil.scenarios import SHORT, load
 
-RIGS = ("nspawn", "virt", "bench")
+RIGS = (*opening.RIGS, opening.BENCH)
 OUT = Path(__file__).resolve().parents[1] / "dist" / "hil"
 RESULT = "hil result"
 ENDED = "the run was ended before it was played to its end"
@@ -41,13 +41,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Leave out what is not short, if that is wanted."""
     if not config.getoption("--short"):
         return
-    chosen = [each for each in items if getattr(each, "callspec", None) and _scenario(each) in SHORT]
+    chosen = [each for each in items if _named(each.nodeid) in SHORT]
     config.hook.pytest_deselected(items=[each for each in items if each not in chosen])
     items[:] = chosen
-
-
-def _scenario(item: Any) -> object:
-    return item.callspec.params.get("name")
 
 
 @pytest.fixture

@@ -212,7 +212,7 @@ def quote_again(stage: Stage) -> None:
     while stage.live() < QUOTES:
         if time.monotonic() > deadline:
             raise PromiseBrokenError(f"put right, no quotes within {within_s:g} s; the box says: {stage.told()}")
-        if stage.rig.status().get("latch") == "latched":
+        if stage.latched():
             stage.arm()
         elif "by_hand" in stage.causes():
             stage.rig.shell("mmpi resume")

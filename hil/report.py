@@ -40,8 +40,6 @@ class Result(msgspec.Struct):
     why: str = ""
     seed: int = 0
     exposure_s: float | None = None
-    limit_s: float | None = None
-    """Of exposure, beside what it took to bring the trouble about (`took` of the timeline)."""
     fills: int = 0
     seconds: float = 0.0
     timeline: dict[str, Any] = {}
@@ -146,4 +144,3 @@ def _mark(at: float, what: str, trouble: bool) -> str:
     line = f'<line x1="{at}" x2="{at}" y1="14" y2="{HEIGHT - 18}" stroke="{colour}" stroke-dasharray="3 2"/>'
     label = f'<text x="{at}" y="11" font-size="9" fill="{colour}" text-anchor="middle">{html.escape(what[:34])}</text>'
     return f"<g>{title}{line}{label if trouble else ''}</g>"
-

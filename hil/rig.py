@@ -42,6 +42,10 @@ SUPPLY: Final = "supply"
 """Contacts: the kill button's normally closed and normally open one, the arm button, the supply's (low = failed)."""
 
 
+class CannotError(Exception):
+    """A rig was asked for what it has not (`can`): a mistake of the scenario's."""
+
+
 class Rig(Protocol):
     """One machine with a box on it."""
 

@@ -290,9 +290,9 @@ class Found:
         """Return what the venue has."""
         return 0 if self.states else 4
 
-    def status(self) -> dict[str, object]:
+    def latched(self) -> bool:
         """Return whether it is latched."""
-        return {"latch": "latched" if self.states[0] == "latched" else "armed"}
+        return self.states[0] == "latched"
 
     def causes(self) -> list[str]:
         """Return why it does not quote."""

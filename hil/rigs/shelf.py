@@ -44,6 +44,7 @@ from hil.rig import (
     SETUP,
     STORAGE,
     SUPPLY,
+    CannotError,
 )
 from hil.rigs import virt
 from hil.rigs.asking import Asking
@@ -290,8 +291,8 @@ class Shelf:
             self.power_on()
 
     def numb(self, unit: str) -> None:
-        """Raise: nothing is in the image beside the product."""
-        raise NotImplementedError("nothing is in the image beside the product")
+        """CannotError: nothing is in the image beside the product."""
+        raise CannotError(f"{unit}: nothing is in the image beside the product")
 
     def set_clock(self, ahead_s: float) -> None:
         """Set its clock so far ahead of the time; its kernel believes that somebody keeps it so."""

@@ -24,7 +24,21 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from hil.logged_disk import LoggedDisk
-from hil.rig import ARM, KILL, LOSSY, NETWORK, NUMB, PINS, POWER, PROCESSES, SECOND, SENSORS, STORAGE, SUPPLY
+from hil.rig import (
+    ARM,
+    KILL,
+    LOSSY,
+    NETWORK,
+    NUMB,
+    PINS,
+    POWER,
+    PROCESSES,
+    SECOND,
+    SENSORS,
+    STORAGE,
+    SUPPLY,
+    CannotError,
+)
 from hil.rigs.lossy import Lossy
 from hil.rigs.nspawn import HIL, OPERATOR, Host, Network
 from hil.rigs.sensors import told
@@ -238,7 +252,8 @@ class Station:
 
     def power_on(self, *, clock_lost: bool = False) -> None:
         """Switch it on, and wait until it is up; a container's clock is its host's."""
-        assert not clock_lost, "a container has no clock that it could lose"
+        if clock_lost:
+            raise CannotError("a container has no clock that it could lose")
         self._disk.lose(self._dice)
         self._worn_out = False
         self._box.boot()
@@ -277,8 +292,8 @@ class Station:
         self.signal(unit, "USR1")
 
     def set_clock(self, ahead_s: float) -> None:
-        """Raise: a container's clock is its host's."""
-        raise NotImplementedError("a container has no clock of its own")
+        """CannotError: a container's clock is its host's."""
+        raise CannotError(f"{ahead_s:g} s ahead: a container has no clock of its own")
 
     def sense(self, *, celsius: float = 45.0, weak: bool = False) -> None:
         """Have its sensors tell this temperature, and whether the supply is too weak."""
@@ -288,5 +303,5 @@ class Station:
             place.with_name(f"{place.name}.new").replace(place)
 
     def panic(self) -> None:
-        """Raise: a container's kernel is its host's."""
-        raise NotImplementedError("a container has no kernel of its own")
+        """CannotError: a container's kernel is its host's."""
+        raise CannotError("a container has no kernel of its own")

@@ -129,6 +129,8 @@ class Keeper:
         """
         self.writer = writer
         self._counted = counted or self._counted
+        # Where nobody tells, nothing will be known later.
+        self._dated = self._dated or counted is None
         end = self._end
         run = Run(
             self.prefix, self.scope, self._digest, build_id(), self._boot, time.time_ns(), self._before,
